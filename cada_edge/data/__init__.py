@@ -1,0 +1,1 @@
+"""Images and folders in, checked; products named for reporting only."""

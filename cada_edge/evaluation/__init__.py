@@ -1,0 +1,1 @@
+"""Three protocols, one code path: metrics, tables and the report."""

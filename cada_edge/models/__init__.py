@@ -1,0 +1,1 @@
+"""Encoders, detectors and the CADA head (torch)."""

@@ -1,0 +1,68 @@
+"""The seams of a running line: who runs the model, who gives frames, who takes verdicts.
+
+Structural types: an adapter needs no base class, only these methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+from cada_edge.types import Frame, ImageSpec, MapSpec, Prediction, UInt8Array, Verdict
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """Runs one bundle on one device. A context manager that owns its session and buffers."""
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Preprocessing the runner expects of its callers."""
+
+    @property
+    def map_spec(self) -> MapSpec:
+        """Shape and reading of the maps it returns."""
+
+    def infer(self, batch: UInt8Array) -> Prediction:
+        """Judge a batch: uint8 (N, H, W, 3) RGB of `spec.size_hw`, N >= 1.
+
+        The returned arrays belong to the caller; the runner keeps no view of them.
+        Raises `EngineError` when the device fails.
+        """
+
+    def close(self) -> None:
+        """Free the device. Safe to call twice."""
+
+    def __enter__(self) -> Runner: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Gives frames, oldest unseen first or newest only; its own docstring says which."""
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield frames until the source ends. Raises `SourceError` when it breaks."""
+
+    def healthy(self) -> bool:
+        """False once no frame can be expected any more or the device has stalled."""
+
+    def close(self) -> None:
+        """Release the device; ends `frames`. Safe to call twice."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Takes verdicts. A sink that fails never delays or alters another one's verdict."""
+
+    def send(self, verdict: Verdict, frame: Frame, prediction: Prediction | None) -> None:
+        """Publish one verdict. `prediction` holds this frame alone (N = 1). Raises `SinkError`."""
+
+    def healthy(self) -> bool:
+        """False while verdicts sent here would be lost."""
+
+    def close(self) -> None:
+        """Leave the safe state behind (reject) and release the device. Safe to call twice."""

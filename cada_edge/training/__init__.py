@@ -1,0 +1,1 @@
+"""Good images in, a bundle out (torch)."""

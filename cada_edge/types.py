@@ -1,0 +1,298 @@
+"""The nouns that travel between stages: small, immutable, validated once.
+
+Arrays are numpy. Times are ``time.monotonic_ns()`` unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cada_edge.errors import ConfigError
+
+UInt8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
+
+ResizeRule = Literal["stretch", "letterbox"]
+Status = Literal["ok", "ng", "undecided"]
+FrameStatus = Literal["ok", "incomplete", "late"]
+
+_RESIZE_RULES: tuple[ResizeRule, ...] = ("stretch", "letterbox")
+_MIN_SIDE_PX, _MAX_SIDE_PX = 32, 4096
+
+
+def _require(condition: bool, field: str, got: object, expected: str) -> None:
+    """Raise `ConfigError` naming `field` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(f"{field}: got {got!r}, expected {expected}")
+
+
+def _finite(*values: float) -> bool:
+    return all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How a picture becomes the model's input: preprocessing as data.
+
+    The resize happens outside the graph (`cada_edge.imaging.prepare`), giving uint8
+    (H, W, 3) RGB; ``(x - mean) / std`` is compiled into the graph.
+
+    Attributes:
+        size_hw: input height and width, pixels, each in 32..4096 and a multiple of 32.
+        mean: per RGB channel, in 0..255 units.
+        std: per RGB channel, in 0..255 units, > 0.
+        resize: ``stretch`` fills the input whatever the aspect ratio (products keep
+            their own, constant, distortion); ``letterbox`` keeps the aspect ratio and
+            pads with the mean colour.
+    """
+
+    size_hw: tuple[int, int] = (256, 256)
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    resize: ResizeRule = "stretch"
+
+    def __post_init__(self) -> None:
+        for side in self.size_hw:
+            _require(
+                isinstance(side, int) and _MIN_SIDE_PX <= side <= _MAX_SIDE_PX and side % 32 == 0,
+                "ImageSpec.size_hw",
+                self.size_hw,
+                f"two multiples of 32 in {_MIN_SIDE_PX}..{_MAX_SIDE_PX}",
+            )
+        _require(len(self.size_hw) == 2, "ImageSpec.size_hw", self.size_hw, "two sides")
+        _require(len(self.mean) == 3 and _finite(*self.mean), "ImageSpec.mean", self.mean, "3 numbers")
+        _require(
+            len(self.std) == 3 and _finite(*self.std) and min(self.std) > 0,
+            "ImageSpec.std",
+            self.std,
+            "3 numbers > 0",
+        )
+        _require(self.resize in _RESIZE_RULES, "ImageSpec.resize", self.resize, f"one of {_RESIZE_RULES}")
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """How a raw anomaly map becomes a score: the post-processing contract.
+
+    Attributes:
+        size_hw: height and width of the anomaly map, cells. Layer maps are bilinearly
+            upsampled to it (half-pixel centres) before they are combined.
+        smooth_taps: side of the Gaussian window, cells, odd; 1 switches smoothing off.
+        smooth_sigma: standard deviation of the Gaussian, cells, > 0.
+        top_fraction: the image score is the mean of this fraction of the highest cells,
+            in (0, 1]; at least one cell is taken.
+    """
+
+    size_hw: tuple[int, int] = (64, 64)
+    smooth_taps: int = 5
+    smooth_sigma: float = 4.0
+    top_fraction: float = 0.01
+
+    def __post_init__(self) -> None:
+        _require(
+            len(self.size_hw) == 2 and all(isinstance(s, int) and 1 <= s <= _MAX_SIDE_PX for s in self.size_hw),
+            "MapSpec.size_hw",
+            self.size_hw,
+            f"two integers in 1..{_MAX_SIDE_PX}",
+        )
+        reach = 2 * min(self.size_hw) - 1
+        _require(
+            isinstance(self.smooth_taps, int) and self.smooth_taps % 2 == 1 and 1 <= self.smooth_taps <= min(reach, 31),
+            "MapSpec.smooth_taps",
+            self.smooth_taps,
+            f"an odd integer in 1..{min(reach, 31)}",
+        )
+        _require(_finite(self.smooth_sigma) and self.smooth_sigma > 0, "MapSpec.smooth_sigma", self.smooth_sigma, "> 0")
+        _require(
+            _finite(self.top_fraction) and 0 < self.top_fraction <= 1,
+            "MapSpec.top_fraction",
+            self.top_fraction,
+            "a number in (0, 1]",
+        )
+
+    @property
+    def top_k(self) -> int:
+        """Number of cells the image score averages, >= 1."""
+        cells = self.size_hw[0] * self.size_hw[1]
+        return max(1, round(cells * self.top_fraction))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What every runner returns for a batch of N images.
+
+    Attributes:
+        score: float32 (N,), the aligned image score; 1.0 is about the highest a normal
+            image of this kind reaches. Any real number; NaN and inf mean "do not trust".
+        map: float32 (N, h, w), the aligned anomaly map, ``(S - u) / (gamma - u)``.
+        u: float32 (N,), predicted mean of a normal image's anomaly map.
+        gamma: float32 (N,), predicted maximum of a normal image's anomaly map, > u.
+    """
+
+    score: Float32Array
+    map: Float32Array
+    u: Float32Array
+    gamma: Float32Array
+
+    def __post_init__(self) -> None:
+        n = self.score.shape[0] if self.score.ndim == 1 else -1
+        shapes = {f.name: getattr(self, f.name).shape for f in fields(self)}
+        dtypes = {f.name: str(getattr(self, f.name).dtype) for f in fields(self)}
+        _require(
+            n >= 0 and self.u.shape == self.gamma.shape == (n,) and self.map.ndim == 3 and self.map.shape[0] == n,
+            "Prediction",
+            shapes,
+            "score, u, gamma of shape (N,) and map of shape (N, h, w)",
+        )
+        _require(set(dtypes.values()) == {"float32"}, "Prediction", dtypes, "float32 throughout")
+
+    def __len__(self) -> int:
+        return int(self.score.shape[0])
+
+    @property
+    def raw_score(self) -> Float32Array:
+        """float32 (N,): the score before alignment, in the detector's own units."""
+        return self.score * (self.gamma - self.u) + self.u
+
+    @property
+    def raw_map(self) -> Float32Array:
+        """float32 (N, h, w): the anomaly map before alignment."""
+        return self.map * (self.gamma - self.u)[:, None, None] + self.u[:, None, None]
+
+    def finite(self) -> npt.NDArray[np.bool_]:
+        """bool (N,): rows in which every number is finite."""
+        rows = np.isfinite(self.score) & np.isfinite(self.u) & np.isfinite(self.gamma)
+        return np.asarray(rows & np.isfinite(self.map).all(axis=(1, 2)))
+
+    @staticmethod
+    def concatenate(parts: list[Prediction]) -> Prediction:
+        """Join batches along N. Raises `ConfigError` for an empty list."""
+        _require(bool(parts), "Prediction.concatenate", parts, "at least one batch")
+        return Prediction(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Prediction)))
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The operating point: one number for every product.
+
+    A part is rejected when its score is greater than `value`.
+
+    Attributes:
+        value: aligned score.
+        target_frr: false-reject rate asked for, in (0, 1).
+        bound_frr: false-reject rate not exceeded with probability `confidence`, in
+            (0, 1], for good parts drawn like the calibration images.
+        confidence: in (0, 1).
+        n_images: good images the value was calibrated on.
+        method: name of the rule, e.g. ``order-statistic``.
+        data_sha256: digest of the calibration images' digests.
+    """
+
+    value: float
+    target_frr: float
+    bound_frr: float
+    confidence: float
+    n_images: int
+    method: str
+    data_sha256: str
+
+    def __post_init__(self) -> None:
+        _require(_finite(self.value), "Threshold.value", self.value, "a finite number")
+        for name in ("target_frr", "confidence"):
+            value = getattr(self, name)
+            _require(_finite(value) and 0 < value < 1, f"Threshold.{name}", value, "a number in (0, 1)")
+        _require(
+            _finite(self.bound_frr) and 0 < self.bound_frr <= 1, "Threshold.bound_frr", self.bound_frr, "in (0, 1]"
+        )
+        _require(
+            isinstance(self.n_images, int) and self.n_images > 0, "Threshold.n_images", self.n_images, "an integer > 0"
+        )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture from a source.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB, or ``None`` when the source could not deliver it.
+        source_id: which camera, video or folder.
+        frame_id: increases by one per frame the source saw; a gap is a drop.
+        t_capture_ns: monotonic time of exposure, or of arrival where the device has no clock.
+        t_arrival_ns: monotonic time at which the host had the whole frame.
+        drops: frames lost since the last one delivered.
+        status: anything but ``ok`` can only become ``undecided``.
+        name: file name or other label for people; may be empty.
+    """
+
+    image: UInt8Array | None
+    source_id: str
+    frame_id: int
+    t_capture_ns: int
+    t_arrival_ns: int
+    drops: int = 0
+    status: FrameStatus = "ok"
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The line's answer for one frame. Only ``ok`` lets a part pass.
+
+    Attributes:
+        status: ``ok``, ``ng`` or ``undecided``; the last is a reject too.
+        score: aligned score, or ``None`` when there is none to be trusted.
+        threshold: the value compared with, or ``None``.
+        source_id: which source the frame came from.
+        frame_id: the frame judged.
+        t_capture_ns: monotonic, copied from the frame.
+        t_decided_ns: monotonic, when the verdict was made.
+        reason: why, in words, for people and logs.
+        name: the frame's label.
+    """
+
+    status: Status
+    score: float | None
+    threshold: float | None
+    source_id: str
+    frame_id: int
+    t_capture_ns: int
+    t_decided_ns: int
+    reason: str
+    name: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """True only for ``ok``."""
+        return self.status == "ok"
+
+
+_T = TypeVar("_T")
+
+
+def to_json(value: Any) -> dict[str, Any]:
+    """A dataclass of this module as plain JSON types (tuples become lists)."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(value).items()}
+
+
+def from_json(cls: type[_T], data: object) -> _T:
+    """Read a dataclass of this module from parsed JSON.
+
+    Raises `ConfigError` when `data` is not an object, or a key is unknown, missing or of
+    the wrong type.
+    """
+    name = cls.__name__
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name}: got {type(data).__name__}, expected an object")
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]  # every cls is a dataclass
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ConfigError(f"{name}: unknown keys {unknown}; known are {sorted(known)}")
+    try:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+    except TypeError as error:
+        raise ConfigError(f"{name}: {error}") from error
