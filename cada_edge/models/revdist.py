@@ -1,0 +1,156 @@
+"""RevDist: reverse distillation, the detector of the CADA paper, at edge size.
+
+After Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding"
+(CVPR 2022): a frozen encoder's feature maps are squeezed through a bottleneck, a decoder
+rebuilds them from coarse to fine, and where the rebuilt features point elsewhere (cosine
+distance) the image is unlike the good ones.
+
+Our own choices: features are standardised per channel; no normalisation layers (training
+on one process and on many is then the same mathematics, and nothing has to be folded for
+INT8); ordinary 3x3 convolutions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # the field's usual name
+
+from cada_edge.errors import ConfigError
+from cada_edge.models.detector import Detector, FeatureScaler, register
+from cada_edge.types import MapSpec, from_json
+
+
+@dataclass(frozen=True)
+class RevDistConfig:
+    """Size of the student.
+
+    Attributes:
+        width: channels of the decoder at the finest stride; coarser strides have up to twice as many.
+        bottleneck: channels that everything must pass through, at twice the coarsest stride.
+        blocks: residual blocks per decoder stage.
+    """
+
+    width: int = 64
+    bottleneck: int = 64
+    blocks: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, int) or not 1 <= value <= 4096:
+                raise ConfigError(f"RevDistConfig.{name}: got {value!r}, expected an integer in 1..4096")
+
+
+def _conv(c_in: int, c_out: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2), nn.ReLU())
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions around a skip: (N, C, H, W) to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_conv(channels, channels), nn.Conv2d(channels, channels, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.body(x))
+
+
+class _Neck(nn.Module):
+    """Fuses all feature maps at the coarsest stride and squeezes them, (N, bottleneck, h/2, w/2)."""
+
+    def __init__(self, channels: list[int], strides: tuple[int, ...], config: RevDistConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.branches = nn.ModuleList()
+        for count, stride in zip(channels, strides, strict=True):
+            steps = (strides[-1] // stride).bit_length() - 1
+            self.branches.append(
+                nn.Sequential(_conv(count, width, kernel=1), *(_conv(width, width, stride=2) for _ in range(steps)))
+            )
+        self.squeeze = nn.Sequential(
+            _conv(width * len(channels), 2 * width, stride=2), nn.Conv2d(2 * width, config.bottleneck, 1)
+        )
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        fused = torch.cat([branch(x) for branch, x in zip(self.branches, features, strict=True)], dim=1)
+        squeezed: Tensor = self.squeeze(fused)
+        return squeezed
+
+
+@register
+class RevDist(Detector):
+    """Reverse distillation on frozen features. See the module's docstring."""
+
+    kind: ClassVar[str] = "revdist"
+
+    def __init__(self, config: RevDistConfig, channels: list[int], strides: tuple[int, ...], spec: MapSpec) -> None:
+        super().__init__()
+        for fine, coarse in zip(strides, strides[1:], strict=False):
+            if coarse % fine or (coarse // fine).bit_count() != 1:
+                raise ConfigError(f"RevDist needs strides that double, got {strides}")
+        self._config, self.strides, self.map_size_hw = config, strides, spec.size_hw
+        self.scaler = FeatureScaler(channels)
+        self.neck = _Neck(channels, strides, config)
+        wide = 2 * config.width
+        self.expand = nn.Sequential(
+            _conv(config.bottleneck, wide, kernel=1), *(_Residual(wide) for _ in range(config.blocks))
+        )
+        self.stages, self.heads = nn.ModuleList(), nn.ModuleList()
+        previous, previous_stride = wide, 2 * strides[-1]
+        for count, stride in reversed(list(zip(channels, strides, strict=True))):
+            width = wide if stride > strides[0] or len(strides) == 1 else config.width
+            self.stages.append(_stage(previous, width, previous_stride // stride, config.blocks))
+            self.heads.append(nn.Conv2d(width, count, 1))
+            previous, previous_stride = width, stride
+        # Mean distance of each layer on the training images: layers then weigh the same.
+        self.register_buffer("layer_level", torch.ones(len(channels)))
+
+    def config(self) -> dict[str, Any]:
+        """Plain JSON that `build` turns into the same architecture."""
+        return asdict(self._config)
+
+    @classmethod
+    def build(cls, config: dict[str, Any], channels: list[int], strides: tuple[int, ...], spec: MapSpec) -> RevDist:
+        """Rebuild the architecture; weights are loaded afterwards."""
+        return cls(from_json(RevDistConfig, config), channels, strides, spec)
+
+    def layer_distances(self, features: list[Tensor]) -> list[Tensor]:
+        """Cosine distance per layer, finest first: (N, C_i, h_i, w_i) to (N, h_i, w_i), 0..2."""
+        teacher = self.scaler(features)
+        x = self.expand(self.neck(teacher))
+        student = []
+        for stage, head in zip(self.stages, self.heads, strict=True):
+            x = stage(x)
+            student.append(head(x))
+        return [cosine_distance(t, s) for t, s in zip(teacher, reversed(student), strict=True)]
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Mean over layers of ``distance / layer_level``, bilinearly upsampled: (N, h, w), >= 0."""
+        maps = [
+            F.interpolate(d[:, None] / self.layer_level[i], size=self.map_size_hw, mode="bilinear", align_corners=False)
+            for i, d in enumerate(self.layer_distances(features))
+        ]
+        return torch.cat(maps, dim=1).mean(dim=1)
+
+
+def _stage(c_in: int, c_out: int, factor: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Upsample(scale_factor=float(factor), mode="nearest"),
+        _conv(c_in, c_out),
+        *(_Residual(c_out) for _ in range(blocks)),
+    )
+
+
+def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """``1 - cos`` along channels: two (N, C, h, w) to (N, h, w), 0..2.
+
+    Written out, with the guard inside the root, so that the exported graph has the same few
+    operators everywhere.
+    """
+    dot = (teacher * student).sum(dim=1)
+    norms = (teacher * teacher).sum(dim=1) * (student * student).sum(dim=1)
+    return 1.0 - dot * torch.rsqrt(norms + 1e-12)
