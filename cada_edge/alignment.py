@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from cada_edge.types import Float32Array, MapSpec
+from cada_edge.types import MIN_SPREAD, Float32Array, MapSpec
 
-# Below this, gamma - u is noise and the division would only amplify it. In units of the
-# raw map (cosine distances: 0..2). The head and every backend clamp to the same value.
-MIN_SPREAD = 1e-3
+__all__ = ["MIN_SPREAD", "gaussian_window", "image_score", "normalise", "smooth", "spread"]
 
 
 def spread(u: Float32Array, gamma: Float32Array) -> Float32Array:
     """``max(gamma - u, MIN_SPREAD)``: float32 (N,), > 0. NaN stays NaN."""
-    return np.maximum(gamma - u, np.float32(MIN_SPREAD))
+    return np.asarray(np.maximum(gamma - u, np.float32(MIN_SPREAD)), dtype=np.float32)
 
 
 def normalise(maps: Float32Array, u: Float32Array, gamma: Float32Array) -> Float32Array:
@@ -32,14 +30,15 @@ def normalise(maps: Float32Array, u: Float32Array, gamma: Float32Array) -> Float
     Returns:
         float32 (N, h, w); 0 is the normal mean, 1 the normal maximum.
     """
-    return (maps - u[:, None, None]) / spread(u, gamma)[:, None, None]
+    aligned = (maps - u[:, None, None]) / spread(u, gamma)[:, None, None]
+    return np.asarray(aligned, dtype=np.float32)
 
 
 def gaussian_window(taps: int, sigma: float) -> Float32Array:
     """One-dimensional Gaussian, float32 (taps,), summing to 1. `sigma` in cells."""
     offsets = np.arange(taps, dtype=np.float64) - taps // 2
     window = np.exp(-(offsets**2) / (2.0 * sigma**2))
-    return (window / window.sum()).astype(np.float32)
+    return np.asarray(window / window.sum(), dtype=np.float32)
 
 
 def smooth(maps: Float32Array, spec: MapSpec) -> Float32Array:
@@ -51,8 +50,9 @@ def smooth(maps: Float32Array, spec: MapSpec) -> Float32Array:
         pad[axis] = (reach, reach)
         padded = np.pad(maps, pad, mode="edge")
         length = maps.shape[axis]
-        shifted = (np.take(padded, range(i, i + length), axis=axis) for i in range(spec.smooth_taps))
-        maps = sum((w * part for w, part in zip(window, shifted)), np.zeros_like(maps))
+        maps = np.zeros_like(maps)
+        for offset, weight in enumerate(window):
+            maps += weight * np.take(padded, range(offset, offset + length), axis=axis)
     return maps
 
 
@@ -61,7 +61,7 @@ def image_score(maps: Float32Array, spec: MapSpec) -> Float32Array:
 
     A NaN anywhere gives NaN: a map that cannot be read must not give a low score.
     """
-    flat = maps.reshape(len(maps), -1)
+    flat = maps.reshape(len(maps), maps.shape[1] * maps.shape[2])
     k = min(spec.top_k, flat.shape[1])
     score = np.partition(flat, flat.shape[1] - k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64)
     return np.where(np.isnan(flat).any(axis=1), np.nan, score).astype(np.float32)

@@ -19,38 +19,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-import shutil
-import stat
-import struct
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cada_edge.errors import (
-    BundleError,
-    BundleIntegrityError,
-    BundleSchemaError,
-    ConfigError,
-    DataError,
-    UnsafeFileError,
-)
-from cada_edge.types import ImageSpec, MapSpec, Threshold, from_json, to_json
+from cada_edge import container
+from cada_edge.container import MANIFEST, SUMS
+from cada_edge.errors import BundleError, BundleSchemaError, ConfigError, UnsafeFileError
+from cada_edge.types import ImageSpec, MapSpec, Threshold, from_json, require, to_json
 
 SCHEMA = 1
-MANIFEST, SUMS, IMAGES, MODEL = "bundle.json", "SHA256SUMS", "images.json", "model.onnx"
-MAX_FILES = 64
-MAX_BYTES = 4 << 30
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_SUFFIXES = frozenset({".json", ".safetensors", ".onnx", ""})
-_ZIP_MAGIC = b"PK\x03\x04"
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+IMAGES, MODEL = "images.json", "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -73,6 +54,14 @@ class Stage:
     seed: int | None = None
     results: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        texts = {"name": self.name, "version": self.version, "data_sha256": self.data_sha256}
+        for key, value in texts.items():
+            require(isinstance(value, str), f"Stage.{key}", value, "text")
+        for key, mapping in {"config": self.config, "results": self.results}.items():
+            require(isinstance(mapping, Mapping), f"Stage.{key}", mapping, "an object")
+        require(self.seed is None or isinstance(self.seed, int), "Stage.seed", self.seed, "an integer or null")
+
 
 @dataclass(frozen=True)
 class Component:
@@ -80,6 +69,10 @@ class Component:
 
     kind: str
     config: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.kind, str) and bool(self.kind), "Component.kind", self.kind, "a registered name")
+        require(isinstance(self.config, Mapping), "Component.config", self.config, "an object")
 
 
 @dataclass(frozen=True)
@@ -110,7 +103,7 @@ class Manifest:
     def from_json(data: bytes) -> Manifest:
         """Parse and check. Raises `BundleSchemaError` or `BundleError`."""
         try:
-            document = json.loads(data)
+            document = json.loads(data, parse_constant=_refuse_constant)
             schema = document.pop("schema")
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(f"{MANIFEST} is not a bundle manifest: {error!r}") from error
@@ -122,6 +115,10 @@ class Manifest:
             return _manifest(document)
         except (ConfigError, KeyError, TypeError) as error:
             raise BundleError(f"{MANIFEST} does not fit schema {SCHEMA}: {error}") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
 
 
 def _manifest(document: dict[str, Any]) -> Manifest:
@@ -153,8 +150,10 @@ class Bundle:
 
     def __post_init__(self) -> None:
         for name, content in self.files.items():
-            _check_name(name)
-            _check_content(name, content)
+            if name in {MANIFEST, SUMS}:
+                raise UnsafeFileError(f"{name} is written from the manifest and cannot be given as a file")
+            container.check_file(name, content)
+        container.check_totals("bundle", len(self.files) + 2, sum(map(len, self.files.values())))
         object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
 
     def with_file(self, name: str, content: bytes) -> Bundle:
@@ -178,9 +177,10 @@ class Bundle:
 
     def sums(self) -> bytes:
         """The content of ``SHA256SUMS``, in the format of sha256sum(1)."""
-        everything = {MANIFEST: self.manifest.to_json(), **self.files}
-        lines = (f"{hashlib.sha256(everything[n]).hexdigest()}  {n}\n" for n in sorted(everything))
-        return "".join(lines).encode()
+        return container.sums(self._content())
+
+    def _content(self) -> dict[str, bytes]:
+        return {MANIFEST: self.manifest.to_json(), **self.files}
 
     @property
     def sha256(self) -> str:
@@ -190,18 +190,10 @@ class Bundle:
     def write(self, path: str | Path) -> None:
         """Write as a zip, or as a directory where `path` is one, all or nothing.
 
-        Raises `DataError` when the disk is full or the place cannot be written; what was
-        there before is then untouched.
+        Raises `DataError` when the disk is full, the place cannot be written or is a
+        directory of something else; what was there before is then untouched.
         """
-        target = Path(path)
-        content = {MANIFEST: self.manifest.to_json(), **self.files, SUMS: self.sums()}
-        try:
-            if target.is_dir():
-                _write_directory(target, content)
-            else:
-                _write_zip(target, content)
-        except OSError as error:
-            raise DataError(f"{target}: cannot write the bundle: {error.strerror or error}") from error
+        container.write(Path(path), self._content())
 
     @staticmethod
     def read(path: str | Path) -> Bundle:
@@ -214,129 +206,6 @@ class Bundle:
             BundleSchemaError: written by a newer version.
             BundleError: not a bundle.
         """
-        source = Path(path)
-        try:
-            content = _read_directory(source) if source.is_dir() else _read_zip(source)
-        except OSError as error:
-            raise DataError(f"{source}: cannot read the bundle: {error.strerror or error}") from error
-        _verify(source, content)
-        del content[SUMS]
+        content = container.read(Path(path))
         manifest = Manifest.from_json(content.pop(MANIFEST))
         return Bundle(manifest, content)
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or ".." in name:
-        raise UnsafeFileError(f"bundle file name {name!r} is not allowed; expected letters, digits, '.', '_', '-'")
-    if PurePosixPath(name).suffix not in _SUFFIXES:
-        raise UnsafeFileError(f"bundle file {name!r} is of a kind no bundle holds; expected {sorted(_SUFFIXES)}")
-
-
-def _check_content(name: str, content: bytes) -> None:
-    """Refuse weights that are not safetensors: 8 bytes of length, then a JSON header."""
-    if not name.endswith(".safetensors"):
-        return
-    length = struct.unpack("<Q", content[:8])[0] if len(content) >= 8 else len(content) + 1
-    if 8 + length > len(content) or not content[8:9] == b"{":
-        kind = "a pickle" if content[:1] == b"\x80" or content[:4] == _ZIP_MAGIC else "something else"
-        raise UnsafeFileError(
-            f"{name} looks like {kind}, expected safetensors; weights in other formats are never loaded"
-        )
-
-
-def _verify(source: Path, content: Mapping[str, bytes]) -> None:
-    """Every file listed, every listed file there, every digest right."""
-    for name in (SUMS, MANIFEST):
-        if name not in content:
-            raise BundleError(f"{source} is not a cada-edge bundle: it has no {name}")
-    try:
-        pairs = [line.split("  ", 1) for line in content[SUMS].decode("ascii").splitlines()]
-        expected = {name: digest for digest, name in pairs}
-    except ValueError as error:
-        raise BundleIntegrityError(f"{source}: {SUMS} is damaged: {error}") from error
-    differ = sorted(expected.keys() ^ (content.keys() - {SUMS}))
-    if differ:
-        raise BundleIntegrityError(f"{source}: files and {SUMS} disagree about {differ}; copy the bundle again")
-    for name, digest in expected.items():
-        found = hashlib.sha256(content[name]).hexdigest()
-        if found != digest:
-            raise BundleIntegrityError(
-                f"{source}: {name} was changed or damaged: sha256 is {found[:12]}..., {SUMS} says {digest[:12]}...; "
-                "copy the bundle again or make it anew"
-            )
-
-
-def _check_totals(source: Path, count: int, size: int) -> None:
-    if count > MAX_FILES:
-        raise UnsafeFileError(f"{source}: {count} files, a bundle has at most {MAX_FILES}")
-    if size > MAX_BYTES:
-        raise UnsafeFileError(f"{source}: {size} bytes unpacked, a bundle has at most {MAX_BYTES}")
-
-
-def _read_directory(source: Path) -> dict[str, bytes]:
-    entries = sorted(source.iterdir())
-    for entry in entries:
-        _check_name(entry.name)
-        if not stat.S_ISREG(entry.lstat().st_mode):
-            raise UnsafeFileError(f"{entry} is not a regular file; a bundle holds no links and no folders")
-    _check_totals(source, len(entries), sum(entry.lstat().st_size for entry in entries))
-    return {entry.name: entry.read_bytes() for entry in entries}
-
-
-def _read_zip(source: Path) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(source) as archive:
-            infos = archive.infolist()
-            for info in infos:
-                _check_entry(source, info)
-            _check_totals(source, len(infos), sum(info.file_size for info in infos))
-            content = {info.filename: archive.read(info) for info in infos}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise BundleIntegrityError(f"{source} is not a whole bundle: {error}; copy it again") from error
-    if len(content) != len(infos):
-        raise UnsafeFileError(f"{source}: a file name stands twice in the zip")
-    return content
-
-
-def _check_entry(source: Path, info: zipfile.ZipInfo) -> None:
-    _check_name(info.filename)
-    mode = info.external_attr >> 16
-    if mode and not stat.S_ISREG(mode):
-        raise UnsafeFileError(
-            f"{source}: {info.filename} is not a regular file; a bundle holds no links and no folders"
-        )
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise UnsafeFileError(f"{source}: {info.filename} is compressed; a bundle stores its files as they are")
-
-
-def _write_zip(target: Path, content: Mapping[str, bytes]) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-                for name in sorted(content):
-                    info = zipfile.ZipInfo(name, _EPOCH)  # a fixed time: same content, same bytes
-                    info.external_attr = (stat.S_IFREG | 0o644) << 16
-                    archive.writestr(info, content[name])
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _write_directory(target: Path, content: Mapping[str, bytes]) -> None:
-    """Fill a directory beside `target`, then swap the two."""
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
-        for name, data in content.items():
-            (fresh / name).write_bytes(data)
-        old = fresh.with_suffix(".old")
-        os.replace(target, old)
-        os.replace(fresh, target)
-        shutil.rmtree(old)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise

@@ -28,6 +28,8 @@ def decide(frame: Frame, prediction: Prediction, threshold: Threshold | None, t_
     """
     if frame.status != "ok":
         return undecided(frame, f"frame is {frame.status}", t_decided_ns, threshold)
+    if frame.image is None:
+        return undecided(frame, "frame has no image", t_decided_ns, threshold)
     if threshold is None:
         return undecided(frame, "bundle has no threshold; run `cada-edge calibrate`", t_decided_ns)
     if len(prediction) != 1:

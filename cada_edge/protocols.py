@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cada_edge.types import Frame, ImageSpec, MapSpec, Prediction, UInt8Array, Verdict
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` only from 3.11
 
 
 @runtime_checkable
@@ -34,7 +37,7 @@ class Runner(Protocol):
     def close(self) -> None:
         """Free the device. Safe to call twice."""
 
-    def __enter__(self) -> Runner: ...
+    def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...

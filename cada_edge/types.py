@@ -22,17 +22,31 @@ Status = Literal["ok", "ng", "undecided"]
 FrameStatus = Literal["ok", "incomplete", "late"]
 
 _RESIZE_RULES: tuple[ResizeRule, ...] = ("stretch", "letterbox")
+_STATUSES: tuple[Status, ...] = ("ok", "ng", "undecided")
 _MIN_SIDE_PX, _MAX_SIDE_PX = 32, 4096
 
+# Below this, gamma - u is noise and the division would only amplify it. In units of the
+# raw map (cosine distances: 0..2). The head and every backend clamp to the same value.
+MIN_SPREAD = 1e-3
 
-def _require(condition: bool, field: str, got: object, expected: str) -> None:
+
+def require(condition: bool, field: str, got: object, expected: str) -> None:
     """Raise `ConfigError` naming `field` unless `condition` holds."""
     if not condition:
         raise ConfigError(f"{field}: got {got!r}, expected {expected}")
 
 
-def _finite(*values: float) -> bool:
-    return all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+def _finite(*values: object) -> bool:
+    """True when all are plain numbers that a float holds: no bool, NaN or inf."""
+    return all(_is_int(v) or (isinstance(v, float) and math.isfinite(v)) for v in values)
+
+
+def _is_int(value: object, low: int = -(1 << 63), high: int = 1 << 63) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _has(value: object, count: int) -> bool:
+    return isinstance(value, tuple) and len(value) == count
 
 
 @dataclass(frozen=True)
@@ -57,22 +71,15 @@ class ImageSpec:
     resize: ResizeRule = "stretch"
 
     def __post_init__(self) -> None:
-        for side in self.size_hw:
-            _require(
-                isinstance(side, int) and _MIN_SIDE_PX <= side <= _MAX_SIDE_PX and side % 32 == 0,
-                "ImageSpec.size_hw",
-                self.size_hw,
-                f"two multiples of 32 in {_MIN_SIDE_PX}..{_MAX_SIDE_PX}",
-            )
-        _require(len(self.size_hw) == 2, "ImageSpec.size_hw", self.size_hw, "two sides")
-        _require(len(self.mean) == 3 and _finite(*self.mean), "ImageSpec.mean", self.mean, "3 numbers")
-        _require(
-            len(self.std) == 3 and _finite(*self.std) and min(self.std) > 0,
-            "ImageSpec.std",
-            self.std,
-            "3 numbers > 0",
+        sides_fit = _has(self.size_hw, 2) and all(
+            _is_int(side, _MIN_SIDE_PX, _MAX_SIDE_PX) and side % 32 == 0 for side in self.size_hw
         )
-        _require(self.resize in _RESIZE_RULES, "ImageSpec.resize", self.resize, f"one of {_RESIZE_RULES}")
+        sides = f"two multiples of 32 in {_MIN_SIDE_PX}..{_MAX_SIDE_PX}"
+        require(sides_fit, "ImageSpec.size_hw", self.size_hw, sides)
+        require(_has(self.mean, 3) and _finite(*self.mean), "ImageSpec.mean", self.mean, "3 numbers")
+        std_fits = _has(self.std, 3) and _finite(*self.std) and min(self.std) > 0
+        require(std_fits, "ImageSpec.std", self.std, "3 numbers > 0")
+        require(self.resize in _RESIZE_RULES, "ImageSpec.resize", self.resize, f"one of {_RESIZE_RULES}")
 
 
 @dataclass(frozen=True)
@@ -94,21 +101,17 @@ class MapSpec:
     top_fraction: float = 0.01
 
     def __post_init__(self) -> None:
-        _require(
-            len(self.size_hw) == 2 and all(isinstance(s, int) and 1 <= s <= _MAX_SIDE_PX for s in self.size_hw),
+        require(
+            _has(self.size_hw, 2) and all(_is_int(side, 1, _MAX_SIDE_PX) for side in self.size_hw),
             "MapSpec.size_hw",
             self.size_hw,
             f"two integers in 1..{_MAX_SIDE_PX}",
         )
-        reach = 2 * min(self.size_hw) - 1
-        _require(
-            isinstance(self.smooth_taps, int) and self.smooth_taps % 2 == 1 and 1 <= self.smooth_taps <= min(reach, 31),
-            "MapSpec.smooth_taps",
-            self.smooth_taps,
-            f"an odd integer in 1..{min(reach, 31)}",
-        )
-        _require(_finite(self.smooth_sigma) and self.smooth_sigma > 0, "MapSpec.smooth_sigma", self.smooth_sigma, "> 0")
-        _require(
+        longest = min(2 * min(self.size_hw) - 1, 31)
+        taps_fit = _is_int(self.smooth_taps, 1, longest) and self.smooth_taps % 2 == 1
+        require(taps_fit, "MapSpec.smooth_taps", self.smooth_taps, f"an odd integer in 1..{longest}")
+        require(_finite(self.smooth_sigma) and self.smooth_sigma > 0, "MapSpec.smooth_sigma", self.smooth_sigma, "> 0")
+        require(
             _finite(self.top_fraction) and 0 < self.top_fraction <= 1,
             "MapSpec.top_fraction",
             self.top_fraction,
@@ -143,13 +146,13 @@ class Prediction:
         n = self.score.shape[0] if self.score.ndim == 1 else -1
         shapes = {f.name: getattr(self, f.name).shape for f in fields(self)}
         dtypes = {f.name: str(getattr(self, f.name).dtype) for f in fields(self)}
-        _require(
+        require(
             n >= 0 and self.u.shape == self.gamma.shape == (n,) and self.map.ndim == 3 and self.map.shape[0] == n,
             "Prediction",
             shapes,
             "score, u, gamma of shape (N,) and map of shape (N, h, w)",
         )
-        _require(set(dtypes.values()) == {"float32"}, "Prediction", dtypes, "float32 throughout")
+        require(set(dtypes.values()) == {"float32"}, "Prediction", dtypes, "float32 throughout")
 
     def __len__(self) -> int:
         return int(self.score.shape[0])
@@ -157,12 +160,15 @@ class Prediction:
     @property
     def raw_score(self) -> Float32Array:
         """float32 (N,): the score before alignment, in the detector's own units."""
-        return self.score * (self.gamma - self.u) + self.u
+        return self.score * self._spread() + self.u
 
     @property
     def raw_map(self) -> Float32Array:
         """float32 (N, h, w): the anomaly map before alignment."""
-        return self.map * (self.gamma - self.u)[:, None, None] + self.u[:, None, None]
+        return self.map * self._spread()[:, None, None] + self.u[:, None, None]
+
+    def _spread(self) -> Float32Array:
+        return np.asarray(np.maximum(self.gamma - self.u, np.float32(MIN_SPREAD)), dtype=np.float32)
 
     def finite(self) -> npt.NDArray[np.bool_]:
         """bool (N,): rows in which every number is finite."""
@@ -172,7 +178,7 @@ class Prediction:
     @staticmethod
     def concatenate(parts: list[Prediction]) -> Prediction:
         """Join batches along N. Raises `ConfigError` for an empty list."""
-        _require(bool(parts), "Prediction.concatenate", parts, "at least one batch")
+        require(bool(parts), "Prediction.concatenate", parts, "at least one batch")
         return Prediction(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Prediction)))
 
 
@@ -202,16 +208,15 @@ class Threshold:
     data_sha256: str
 
     def __post_init__(self) -> None:
-        _require(_finite(self.value), "Threshold.value", self.value, "a finite number")
+        require(_finite(self.value), "Threshold.value", self.value, "a finite number")
         for name in ("target_frr", "confidence"):
             value = getattr(self, name)
-            _require(_finite(value) and 0 < value < 1, f"Threshold.{name}", value, "a number in (0, 1)")
-        _require(
-            _finite(self.bound_frr) and 0 < self.bound_frr <= 1, "Threshold.bound_frr", self.bound_frr, "in (0, 1]"
-        )
-        _require(
-            isinstance(self.n_images, int) and self.n_images > 0, "Threshold.n_images", self.n_images, "an integer > 0"
-        )
+            require(_finite(value) and 0 < value < 1, f"Threshold.{name}", value, "a number in (0, 1)")
+        require(_finite(self.bound_frr) and 0 < self.bound_frr <= 1, "Threshold.bound_frr", self.bound_frr, "in (0, 1]")
+        require(_is_int(self.n_images, 1), "Threshold.n_images", self.n_images, "an integer > 0")
+        for name in ("method", "data_sha256"):
+            value = getattr(self, name)
+            require(isinstance(value, str), f"Threshold.{name}", value, "text")
 
 
 @dataclass(frozen=True)
@@ -243,6 +248,8 @@ class Frame:
 class Verdict:
     """The line's answer for one frame. Only ``ok`` lets a part pass.
 
+    An ``ok`` without a finite score at or below a finite threshold cannot be built.
+
     Attributes:
         status: ``ok``, ``ng`` or ``undecided``; the last is a reject too.
         score: aligned score, or ``None`` when there is none to be trusted.
@@ -264,6 +271,13 @@ class Verdict:
     t_decided_ns: int
     reason: str
     name: str = ""
+
+    def __post_init__(self) -> None:
+        require(self.status in _STATUSES, "Verdict.status", self.status, f"one of {_STATUSES}")
+        if self.status == "ok":
+            pair = (self.score, self.threshold)
+            within = self.score is not None and self.threshold is not None and self.score <= self.threshold
+            require(within and _finite(*pair), "Verdict", pair, "score <= threshold, both finite, for an ok")
 
     @property
     def passed(self) -> bool:
