@@ -12,7 +12,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("cada_edge"):
             raise
-        sys.exit(f"cada-edge: the command line needs {error.name}; install it with: pip install 'cada-edge[runtime]'")
+        sys.exit(f"error: the command line needs {error.name!r}; install it with: pip install 'cada-edge[runtime]'")
     run()
 
 

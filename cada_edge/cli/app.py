@@ -1,32 +1,145 @@
 """The ``cada-edge`` program: commands by name, errors as one line, exit codes.
 
-Exit codes: 0 done; 1 the library refused (`CadaEdgeError`); 2 wrong usage; 130 interrupted.
-A command's module is imported when it is called, so that ``cada-edge run`` never pays for torch.
+Exit codes: 0 done; 1 the library refused (`CadaEdgeError`, a missing package) or a check
+failed; 2 wrong usage; 130 interrupted; 141 nobody read the output any more.
+
+Only the module of the command that was called is imported, so that ``cada-edge run`` never
+pays for torch and ``cada-edge --help`` for nothing.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from cada_edge.errors import CadaEdgeError, MissingDependencyError
+from cada_edge.errors import CadaEdgeError
+from cada_edge.version import __version__
 
-# command -> (module under cada_edge.cli with a function of that name, extra that brings its imports)
-COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("train", "train"),
-    "calibrate": ("calibrate", "runtime"),
-    "evaluate": ("evaluate", "evaluate"),
-    "export": ("export", "train"),
-    "run": ("run", "runtime"),
-    "predict": ("predict", "runtime"),
-    "inspect": ("inspect", "runtime"),
-    "doctor": ("doctor", "runtime"),
-    "synthesize": ("synthesize", "runtime"),
+DEBUG_VARIABLE = "CADA_EDGE_DEBUG"
+FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: the function of its name in ``cada_edge.cli.<name>``.
+
+    Attributes:
+        extra: the optional dependencies that bring its imports.
+        summary: its line in ``cada-edge --help``.
+    """
+
+    extra: str
+    summary: str
+
+
+COMMANDS = {
+    "synthesize": Command("runtime", "Make a small multi-product line of pictures, with defects, to try things on."),
+    "train": Command("train", "Fit one model to folders of good images: DATA in, a bundle out."),
+    "calibrate": Command("runtime", "Set the bundle's one threshold from held-out good images."),
+    "evaluate": Command("evaluate", "Measure a bundle on labelled images and write a report."),
+    "export": Command("train", "Add the ONNX graph to a bundle, checked against the model."),
+    "run": Command("runtime", "Run a line: camera in, verdicts out to the PLC."),
+    "predict": Command("runtime", "Judge single images and show where they differ."),
+    "inspect": Command("runtime", "Verify a bundle and show what is in it."),
+    "doctor": Command("runtime", "Show what is installed, what is missing and what mends it."),
+    "demo": Command("train", "Run the whole job by itself on a small line, PLC client included."),
 }
 
 
-def run() -> None:
-    raise NotImplementedError
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    called = next((a for a in given if not a.startswith("-")), None)
+    with reported(called, debug="--debug" in given):
+        build(called)(given, prog_name="cada-edge")
+
+
+def build(called: str | None) -> typer.Typer:
+    """The program, with `called` imported and every other command known by its summary."""
+    program = typer.Typer(
+        name="cada-edge",
+        help="Visual inspection on the line: one model, one threshold, every product, no labels.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    program.callback()(_options)
+    for name, command in COMMANDS.items():
+        function = _load(name) if name == called else _placeholder
+        program.command(name, short_help=command.summary)(function)
+    return program
+
+
+def _show(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cada-edge {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show the traceback of an error (also {DEBUG_VARIABLE}=1).")
+    ] = False,
+) -> None:
+    del version  # its callback has acted
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+def _placeholder() -> None:
+    """Stands for a command that was not called; only its name and summary are read."""
+
+
+def _load(name: str) -> Callable[..., Any]:
+    """The function of one command, its errors turned into a line and an exit code."""
+    function: Callable[..., Any] = getattr(import_module(f"cada_edge.cli.{name}"), name)
+    return reported(name)(function)
+
+
+@contextmanager
+def reported(called: str | None, debug: bool = False) -> Iterator[None]:
+    """Turn what we raise on purpose into one line on stderr and an exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush and fail again
+        raise SystemExit(BROKEN_PIPE) from None
+    except KeyboardInterrupt:
+        raise SystemExit(_say("interrupted", INTERRUPTED)) from None
+    except ModuleNotFoundError as error:
+        _reraise_in_debug(debug)
+        raise SystemExit(_say(_missing(called, error), FAILED)) from None
+    except CadaEdgeError as error:
+        _reraise_in_debug(debug)
+        raise SystemExit(_say(f"error: {error}", FAILED)) from None
+
+
+def _reraise_in_debug(debug: bool) -> None:
+    if debug or os.environ.get(DEBUG_VARIABLE, "0") not in {"", "0"}:
+        raise  # noqa: PLE0704  # called from an except clause only
+
+
+def _say(line: str, code: int) -> int:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(line, markup=False, style="red" if line.startswith("error") else None)
+    return code
+
+
+def _missing(called: str | None, error: ModuleNotFoundError) -> str:
+    """The message for an absent package. A missing module of our own is a bug: raise it."""
+    if called not in COMMANDS or error.name is None or error.name.split(".")[0] == "cada_edge":
+        raise error
+    extra = COMMANDS[called].extra
+    return f"error: `{called}` needs the package {error.name!r}; install it with: pip install 'cada-edge[{extra}]'"

@@ -1,0 +1,48 @@
+"""``cada-edge inspect``: what a bundle is, once every byte of it is verified."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cada_edge.bundle import Bundle, Stage
+from cada_edge.summary import describe
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="A bundle: zip or directory.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Verify a bundle and show what is in it; leaves with 1 when it cannot be trusted."""
+    checked = Bundle.read(bundle)
+    summary = describe(checked)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+    else:
+        _render(bundle, summary, checked.manifest.provenance, Console(soft_wrap=True, markup=False))
+
+
+def _render(path: Path, summary: dict[str, Any], stages: tuple[Stage, ...], console: Console) -> None:
+    console.print(f"{path}: verified, sha256 {summary['sha256']}", highlight=False)
+    facts = Table(show_header=False, box=None)
+    for name in ("input", "score", "detector", "head", "threshold", "images", "exported"):
+        facts.add_row(name, summary["words"][name])
+    console.print(facts)
+    files = Table("file", "bytes", "sha256")
+    for file in summary["files"]:
+        files.add_row(file["name"], f"{file['bytes']:,}", file["sha256"])
+    console.print(files)
+    history = Table("stage", "cada-edge", "seed", "data sha256", "settings", "results")
+    for stage in stages:
+        cells = (stage.name, stage.version, str(stage.seed), stage.data_sha256[:12])
+        history.add_row(*cells, _pairs(stage.config), _pairs(stage.results))
+    console.print(history)
+
+
+def _pairs(mapping: Any) -> str:
+    return ", ".join(f"{key}={value}" for key, value in mapping.items())
