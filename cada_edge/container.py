@@ -153,8 +153,8 @@ def _read_zip(source: Path) -> dict[str, bytes]:
 def _check_entries(source: Path, infos: list[zipfile.ZipInfo]) -> None:
     for info in infos:
         _check_name(info.filename)
-        mode = info.external_attr >> 16
-        if mode and not stat.S_ISREG(mode):
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in {0, stat.S_IFREG}:  # 0: the zip was made without Unix modes
             raise UnsafeFileError(
                 f"{source}: {info.filename} is not a regular file; a bundle holds no links and no folders"
             )
