@@ -1,0 +1,141 @@
+"""Runs a bundle's ONNX graph with ONNX Runtime, on the CPU unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+
+from cada_edge.bundle import MODEL, Bundle
+from cada_edge.errors import EngineError
+from cada_edge.runtime.runners.onnx_wire import refuse_external_data
+from cada_edge.types import ImageSpec, MapSpec, Prediction, UInt8Array
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+CPU = "CPUExecutionProvider"
+_OUTPUTS = ("score", "map", "u", "gamma")
+_ERRORS_ONLY = 3
+
+
+class OrtRunner:
+    """A `Runner` over ONNX Runtime. A context manager that owns its session.
+
+    Args:
+        bundle: read with `Bundle.read`, hence verified; its ``model.onnx`` is used.
+        threads: threads inside an operator; ``None`` lets ONNX Runtime take every core.
+        providers: execution providers in order of preference. Every one must be there:
+            nothing falls back to another device in silence.
+
+    Raises:
+        BundleError: the bundle holds no ``model.onnx``.
+        UnsafeFileError: the graph refers to other files.
+        EngineError: the graph does not fit the bundle's contract, or cannot be loaded.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None = None, providers: Sequence[str] = (CPU,)) -> None:
+        model = bundle.file(MODEL, "run `cada-edge export` on it first")
+        refuse_external_data(model)
+        self._spec, self._map_spec = bundle.manifest.spec, bundle.manifest.map_spec
+        self._session: Any = _session(model, threads, list(providers))
+        self._batch = _check_graph(self._session, self._spec, self._map_spec)
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Preprocessing the graph expects."""
+        return self._spec
+
+    @property
+    def map_spec(self) -> MapSpec:
+        """Shape of the maps it returns."""
+        return self._map_spec
+
+    def infer(self, batch: UInt8Array) -> Prediction:
+        """Judge uint8 (N, H, W, 3) RGB; the arrays returned belong to the caller.
+
+        Raises `EngineError` for another shape or dtype, after `close`, or when ONNX
+        Runtime fails.
+        """
+        if self._session is None:
+            raise EngineError("the runner is closed; open a new one")
+        expected = (self._batch or "N", *self._spec.size_hw, 3)
+        sizes_ok = batch.ndim == 4 and len(batch) >= 1 and batch.shape[1:] == expected[1:]
+        if batch.dtype != np.uint8 or not sizes_ok or self._batch not in (None, len(batch)):
+            raise EngineError(
+                f"batch is {batch.dtype} {batch.shape}, expected uint8 {expected}; use cada_edge.imaging.prepare"
+            )
+        try:
+            outputs = self._session.run(_OUTPUTS, {"image": np.ascontiguousarray(batch)})
+        except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+            raise EngineError(f"ONNX Runtime failed on a batch of {len(batch)}: {error}") from error
+        return Prediction(*outputs)
+
+    def close(self) -> None:
+        """Free the session. Safe to call twice."""
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _session(model: bytes, threads: int | None, providers: list[str]) -> Any:
+    missing = sorted(set(providers) - set(ort.get_available_providers()))
+    if missing or not providers:
+        raise EngineError(
+            f"execution providers {missing or providers} are not available; this onnxruntime has "
+            f"{ort.get_available_providers()}"
+        )
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.use_deterministic_compute = True
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = threads or 0
+    if CPU not in providers:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = ort.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+        raise EngineError(f"ONNX Runtime cannot load model.onnx: {error}; export it again") from error
+    session.disable_fallback()
+    if session.get_providers()[: len(providers)] != providers:
+        raise EngineError(f"asked for {providers}, ONNX Runtime took {session.get_providers()}")
+    return session
+
+
+def _check_graph(session: Any, spec: ImageSpec, map_spec: MapSpec) -> int | None:
+    """Compare the graph's signature with the bundle's contract; its fixed batch size, or ``None``."""
+    found = {i.name: (i.type, list(i.shape)) for i in (*session.get_inputs(), *session.get_outputs())}
+    expected: dict[str, tuple[str, list[int]]] = {
+        "image": ("tensor(uint8)", [*spec.size_hw, 3]),
+        "score": ("tensor(float)", []),
+        "map": ("tensor(float)", [*map_spec.size_hw]),
+        "u": ("tensor(float)", []),
+        "gamma": ("tensor(float)", []),
+    }
+    if found.keys() != expected.keys():
+        raise EngineError(f"model.onnx has inputs and outputs {sorted(found)}, expected {sorted(expected)}")
+    for name, (kind, shape) in expected.items():
+        if found[name][0] != kind or not _fits(found[name][1], shape):
+            raise EngineError(
+                f"model.onnx has {name} of {found[name][0]} {found[name][1]}, the bundle says {kind} {['N', *shape]}; "
+                "export it again"
+            )
+    batch = found["image"][1][0]
+    return batch if isinstance(batch, int) else None
+
+
+def _fits(found: list[int | str | None], expected: list[int]) -> bool:
+    """Same rank, and every size that the graph fixes is the expected one (the batch is free)."""
+    pairs = zip(found[1:], expected, strict=False)
+    return len(found) == 1 + len(expected) and all(not isinstance(f, int) or f == e for f, e in pairs)
