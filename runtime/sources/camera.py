@@ -1,0 +1,175 @@
+"""A live camera: always the newest frame, and back again after it was lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cada_edge.errors import ConfigError, SourceError
+from cada_edge.runtime.sources.opencv import Capture, OpenCapture, make_frame, to_rgb
+from cada_edge.types import Frame
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """When a camera counts as lost and how to get it back.
+
+    Attributes:
+        stall_s: time without a frame after which it is lost, > 0.
+        back_off_s: first pause before opening it again; doubles up to `back_off_max_s`.
+        back_off_max_s: longest pause.
+    """
+
+    stall_s: float = 3.0
+    back_off_s: float = 0.5
+    back_off_max_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.stall_s < 3600 or not 0 < self.back_off_s <= self.back_off_max_s:
+            raise ConfigError(f"CameraOptions: got {self}, expected stall_s > 0 and 0 < back_off_s <= back_off_max_s")
+
+
+class Grabber:
+    """One thread that reads one capture as fast as it delivers and keeps the newest picture.
+
+    OpenCV queues pictures: without this a slow reader falls behind by seconds. The thread
+    alone touches the capture and releases it, even when a read blocks for long.
+    """
+
+    def __init__(self, open_capture: OpenCapture, first_id: int = 0) -> None:
+        self._open_capture, self._changed = open_capture, threading.Condition()
+        self._newest: tuple[Any, int, int] | None = None
+        self._next_id, self._over, self._stop = first_id, False, False
+        threading.Thread(target=self._grab, name="cada-edge-grabber", daemon=True).start()
+
+    @property
+    def next_id(self) -> int:
+        """Number that the next picture will have: the pictures seen so far."""
+        return self._next_id
+
+    def take(self, timeout_s: float) -> tuple[Any, int, int] | None:
+        """The newest unseen picture with its number and time of arrival, ns.
+
+        ``None`` after `timeout_s` without one, or at once when the capture has ended.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest is not None or self._over, timeout_s)
+            newest, self._newest = self._newest, None
+            return newest
+
+    @property
+    def over(self) -> bool:
+        """True when no picture can come any more."""
+        with self._changed:
+            return self._over and self._newest is None
+
+    def stop(self) -> None:
+        """End the thread after the read it is in. Does not wait for it."""
+        self._stop = True
+
+    def _grab(self) -> None:
+        capture: Capture | None = None
+        try:
+            capture = self._open_capture()
+            while not self._stop and capture.isOpened():
+                good, picture = capture.read()
+                if not good:
+                    break
+                self._keep(picture, time.monotonic_ns())
+        finally:
+            if capture is not None:
+                capture.release()
+            with self._changed:
+                self._over = True
+                self._changed.notify_all()
+
+    def _keep(self, picture: Any, arrived_ns: int) -> None:
+        with self._changed:
+            self._newest = (picture, self._next_id, arrived_ns)
+            self._next_id += 1
+            self._changed.notify_all()
+
+
+class CameraSource:
+    """Newest frame only; never ends by itself.
+
+    A camera that stalls or ends gives one ``incomplete`` frame - the part before it is
+    undecided - and is then opened again, each time as a new object, with growing pauses.
+
+    Args:
+        open_capture: opens the device; called again after each loss.
+        label: what to call the device in messages; holds no password.
+        source_id: name of the source in verdicts.
+        options: stall and back-off.
+
+    Raises:
+        SourceError: no frame within `stall_s` of the start.
+    """
+
+    def __init__(
+        self, open_capture: OpenCapture, label: str, source_id: str = "camera", options: CameraOptions | None = None
+    ) -> None:
+        self._open_capture, self._label, self._source_id = open_capture, label, source_id
+        self._options, self._stop = options or CameraOptions(), threading.Event()
+        self._grabber = Grabber(open_capture)
+        self._first = self._grabber.take(self._options.stall_s)
+        self._healthy = self._first is not None
+        if self._first is None:
+            self._grabber.stop()
+            raise SourceError(
+                f"{label}: no frame within {self._options.stall_s} s; check that the camera is on, reachable and "
+                "not in use by another program"
+            )
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the newest frame, whenever asked, until `close`."""
+        taken, last_id = self._first, -1
+        while not self._stop.is_set():
+            if taken is None:
+                last_id = self._grabber.next_id
+                yield self._lost(last_id)
+                taken = self._reopened(last_id + 1)
+                continue
+            picture, frame_id, arrived_ns = taken
+            drops, last_id = frame_id - last_id - 1, frame_id
+            yield make_frame(to_rgb(picture), self._source_id, frame_id, arrived_ns, drops=drops)
+            taken = self._next()
+        self._grabber.stop()
+
+    def healthy(self) -> bool:
+        """False from a loss until the next frame, and after `close`."""
+        return self._healthy and not self._stop.is_set()
+
+    def close(self) -> None:
+        """End `frames`. Safe to call twice."""
+        self._stop.set()
+        self._grabber.stop()
+
+    def _next(self) -> tuple[Any, int, int] | None:
+        """Wait for a picture in short steps, so that `close` is noticed."""
+        until_s = time.monotonic() + self._options.stall_s
+        while not self._stop.is_set() and not self._grabber.over and time.monotonic() < until_s:
+            if (taken := self._grabber.take(0.05)) is not None:
+                self._healthy = True
+                return taken
+        return None
+
+    def _lost(self, frame_id: int) -> Frame:
+        """One frame that stands for whatever passed while the camera was gone."""
+        self._healthy = False
+        return make_frame(None, self._source_id, frame_id, time.monotonic_ns(), name="camera lost")
+
+    def _reopened(self, first_id: int) -> tuple[Any, int, int] | None:
+        """Open new captures, with growing pauses, until one gives a picture; ``None`` on `close`."""
+        pause_s = self._options.back_off_s
+        self._grabber.stop()
+        while not self._stop.wait(pause_s):
+            self._grabber = Grabber(self._open_capture, first_id)
+            if (taken := self._next()) is not None:
+                return taken
+            self._grabber.stop()
+            pause_s = min(2 * pause_s, self._options.back_off_max_s)
+        return None
