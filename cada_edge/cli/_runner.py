@@ -1,0 +1,62 @@
+"""Which backend runs a bundle on this machine: shared by `calibrate` and `evaluate`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Literal
+
+from cada_edge.bundle import MODEL, Bundle
+from cada_edge.errors import MissingDependencyError
+from cada_edge.protocols import Runner
+
+Backend = Literal["auto", "ort", "torch"]
+
+
+def pick_backend(bundle: Bundle, backend: Backend) -> Literal["ort", "torch"]:
+    """Resolve ``auto``: ONNX Runtime where the bundle is exported and it is installed, else torch.
+
+    Raises `MissingDependencyError` when neither can run the bundle.
+    """
+    if backend != "auto":
+        return backend
+    if MODEL in bundle.files and find_spec("onnxruntime"):
+        return "ort"
+    if find_spec("torch"):
+        return "torch"
+    if MODEL in bundle.files:
+        raise MissingDependencyError("onnxruntime is not installed; run: pip install 'cada-edge[runtime]'")
+    raise MissingDependencyError(
+        f"bundle has no {MODEL} and torch is not installed; run `cada-edge export` where it was trained, "
+        "or: pip install 'cada-edge[train]'"
+    )
+
+
+def open_runner(bundle: Bundle, backend: Backend = "auto") -> Runner:
+    """A runner for `bundle`; the caller closes it.
+
+    Raises:
+        MissingDependencyError: the package of the backend asked for is not installed.
+        BundleError: ``ort`` was asked for and the bundle is not exported.
+        EngineError: the backend cannot load the bundle.
+    """
+    chosen = pick_backend(bundle, backend)
+    if chosen == "ort":
+        return _open_ort(bundle)
+    return _open_torch(bundle)
+
+
+def _open_ort(bundle: Bundle) -> Runner:
+    bundle.file(MODEL, "run `cada-edge export` first, or use --backend torch")
+    if not find_spec("onnxruntime"):
+        raise MissingDependencyError("onnxruntime is not installed; run: pip install 'cada-edge[runtime]'")
+    from cada_edge.runtime.runners.ort import OrtRunner  # noqa: PLC0415  # optional dependency
+
+    return OrtRunner(bundle)
+
+
+def _open_torch(bundle: Bundle) -> Runner:
+    if not find_spec("torch"):
+        raise MissingDependencyError("torch is not installed; run: pip install 'cada-edge[train]'")
+    from cada_edge.models import TorchRunner  # noqa: PLC0415  # optional dependency, slow to import
+
+    return TorchRunner(bundle)
