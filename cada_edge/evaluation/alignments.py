@@ -1,0 +1,112 @@
+"""Four ways to bring products onto one scale, from the same predictions.
+
+* ``raw``: the detector's own scores.
+* ``class-aware``: what labels would give. Each product c has its own
+  ``u_c``, the mean of its normal maps, and ``gamma_c``, its mean normal image score
+  (mean of the top fraction of cells), and ``S' = (S - u_c) / (gamma_c - u_c)``: the form
+  in which the CADA paper (arXiv 2404.00724) aligns by class.
+* ``class-aware-z``: the z-score with labels: image scores by the mean and standard
+  deviation of the product's normal image scores, maps by those of its normal map cells.
+* ``cada``: the bundle's head, which knows no product.
+
+Class statistics come from good training images that the detector did not fit (bundle roles
+``align`` and ``calibrate``), never from test images. They include the images that later set
+the threshold, which favours class-aware a little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cada_edge.alignment import MIN_SPREAD
+from cada_edge.calibration import Judged
+from cada_edge.evaluation.metrics import BoolArray
+from cada_edge.evaluation.results import AlignmentName
+from cada_edge.types import Float32Array
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """Of one product's held-out good images, all in raw map units.
+
+    Attributes:
+        u: mean of the maps.
+        gamma: mean image score.
+        score_std: standard deviation of the image scores, >= 0.
+        cell_std: standard deviation of all map cells, >= 0.
+        n_images: how many images these rest on, >= 1.
+    """
+
+    u: float
+    gamma: float
+    score_std: float
+    cell_std: float
+    n_images: int
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """N images under one alignment; rows outside `valid` mean nothing.
+
+    Attributes:
+        scores: float32 (N,).
+        gain: float32 (N,), with `shift` takes a CADA map to this alignment: ``map * gain + shift``.
+        shift: float32 (N,).
+        valid: bool (N,), False where the product has no statistics.
+    """
+
+    scores: Float32Array
+    gain: Float32Array
+    shift: Float32Array
+    valid: BoolArray
+
+
+def class_statistics(held: Judged | None) -> dict[str, ClassStatistics]:
+    """Statistics of each product that has held-out good images."""
+    if held is None:
+        return {}
+    rows: dict[str, list[int]] = {}
+    for row, item in enumerate(held.items):
+        rows.setdefault(item.product, []).append(row)
+    scores, maps = held.prediction.raw_score, held.prediction.raw_map
+    return {
+        product: ClassStatistics(
+            u=float(maps[index].mean(dtype=np.float64)),
+            gamma=float(scores[index].mean(dtype=np.float64)),
+            score_std=float(scores[index].std(dtype=np.float64)),
+            cell_std=float(maps[index].std(dtype=np.float64)),
+            n_images=len(index),
+        )
+        for product, index in rows.items()
+    }
+
+
+def align(name: AlignmentName, judged: Judged, statistics: Mapping[str, ClassStatistics]) -> Aligned:
+    """Bring `judged` onto the scale of alignment `name`."""
+    prediction = judged.prediction
+    if name == "cada":
+        ones = np.ones(len(judged), np.float32)
+        return Aligned(prediction.score, ones, 0 * ones, ones > 0)
+    if name == "raw":
+        everything = np.ones(len(judged), np.bool_)
+        return Aligned(prediction.raw_score, prediction.gamma - prediction.u, prediction.u, everything)
+    if name == "class-aware-z":
+        return _by_class(judged, {c: (s.gamma, s.score_std, s.u, s.cell_std) for c, s in statistics.items()})
+    return _by_class(judged, {c: (s.u, s.gamma - s.u, s.u, s.gamma - s.u) for c, s in statistics.items()})
+
+
+def _by_class(judged: Judged, forms: Mapping[str, tuple[float, float, float, float]]) -> Aligned:
+    """Subtract and divide by each product's (score centre, score width, map centre, map width)."""
+    valid = np.array([item.product in forms for item in judged.items], np.bool_)
+    table = np.array([forms.get(item.product, (0.0, 1.0, 0.0, 1.0)) for item in judged.items], np.float32)
+    score_centre, score_width, map_centre, map_width = table.T
+    prediction, width = judged.prediction, np.maximum(map_width, np.float32(MIN_SPREAD))
+    return Aligned(
+        scores=(prediction.raw_score - score_centre) / np.maximum(score_width, np.float32(MIN_SPREAD)),
+        gain=(prediction.gamma - prediction.u) / width,
+        shift=(prediction.u - map_centre) / width,
+        valid=valid,
+    )

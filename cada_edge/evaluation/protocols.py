@@ -1,0 +1,197 @@
+"""Three protocols, one code path: they differ in two answers only.
+
+=========== ================================ ==========================================
+protocol    figures                          threshold
+=========== ================================ ==========================================
+absolute    of all test images in one pool   one, from all calibration images
+model       of each product, then averaged   one, from all calibration images
+separate    of each product, then averaged   each product its own, from its own images
+=========== ================================ ==========================================
+
+``absolute`` is what a line with mixed products lives by, and the only protocol in which
+mismatched score distributions cost anything. ``separate`` is class-separated *evaluation*
+of the one model given; a model of its own for each product comes from running ``cada-edge
+train`` on each product's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cada_edge.calibration import Judged, calibrate_threshold
+from cada_edge.evaluation.alignments import Aligned
+from cada_edge.evaluation.metrics import BoolArray, image_metrics, mean_measure
+from cada_edge.evaluation.pixels import PixelHistogram
+from cada_edge.evaluation.results import (
+    METRICS,
+    EvaluateConfig,
+    Measure,
+    Metrics,
+    OperatingPoint,
+    ProductRates,
+    ProtocolName,
+)
+from cada_edge.types import Threshold
+
+MIN_GAP = 0.005  # of AUROC: below this the ratio is noise
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A protocol's two answers, and the sentence that states it in reports."""
+
+    pooled: bool
+    own_thresholds: bool
+    statement: str
+
+
+RULES: Mapping[ProtocolName, Rule] = {
+    "absolute": Rule(
+        True, False, "Absolute-unified: one model, all products in one pool, one threshold, no product names used."
+    ),
+    "model": Rule(
+        False, False, "Model-unified: one model and one threshold; figures per product, then averaged over products."
+    ),
+    "separate": Rule(
+        False,
+        True,
+        "Class-separated: figures and a threshold per product, from the one model given (not a model per product).",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Judged images with what evaluation alone may know of them.
+
+    Attributes:
+        judged: N images.
+        product: str (N,).
+        defective: bool (N,).
+    """
+
+    judged: Judged
+    product: npt.NDArray[np.str_]
+    defective: BoolArray
+
+    @staticmethod
+    def of(judged: Judged) -> Labelled:
+        """Read the labels off the items."""
+        product = np.array([item.product for item in judged.items], np.str_)
+        return Labelled(judged, product, np.array([item.defect is not None for item in judged.items], np.bool_))
+
+    def products(self, rows: BoolArray) -> tuple[str, ...]:
+        """Names of the products among `rows`, sorted."""
+        return tuple(str(name) for name in np.unique(self.product[rows]))
+
+
+def metrics_under(
+    rule: Rule, test: Labelled, aligned: Aligned, pixels: Mapping[str, PixelHistogram]
+) -> tuple[Metrics, dict[str, Metrics]]:
+    """The figures under `rule`, and those of each product alone."""
+    names = test.products(aligned.valid)
+    each = {
+        name: _metrics(test, aligned, aligned.valid & (test.product == name), pixels.get(name, PixelHistogram.empty()))
+        for name in names
+    }
+    if rule.pooled:
+        pool = sum((pixels[name] for name in names if name in pixels), PixelHistogram.empty())
+        return _metrics(test, aligned, aligned.valid, pool), each
+    mean = {field: mean_measure([getattr(metrics, field) for metrics in each.values()]) for field in METRICS}
+    return Metrics(**mean), each
+
+
+def _metrics(test: Labelled, aligned: Aligned, rows: BoolArray, pixels: PixelHistogram) -> Metrics:
+    image = image_metrics(aligned.scores[rows], test.defective[rows])
+    return Metrics(**image, pixel_auroc=pixels.auroc(), aupro=pixels.aupro())
+
+
+def image_auroc(rule: Rule, test: Labelled, aligned: Aligned, rows: BoolArray) -> Measure:
+    """Image AUROC under `rule` of `rows` only."""
+    if rule.pooled:
+        return image_metrics(aligned.scores[rows], test.defective[rows])["image_auroc"]
+    parts = [rows & (test.product == name) for name in test.products(rows)]
+    return mean_measure([image_metrics(aligned.scores[p], test.defective[p])["image_auroc"] for p in parts])
+
+
+def operating_point(
+    target_frr: float,
+    config: EvaluateConfig,
+    test: Labelled,
+    aligned: Aligned,
+    held: tuple[Judged, Aligned],
+) -> OperatingPoint | None:
+    """Rates on test images at thresholds set from held-out good images.
+
+    Args:
+        target_frr: rate asked for.
+        config: its protocol says one threshold or one per product; its confidence.
+        test: the test images.
+        aligned: their scores.
+        held: calibration images and their scores under the same alignment.
+
+    Returns:
+        None when no calibration image is there. Products without a threshold are left out.
+    """
+    rule, (judged, scores) = RULES[config.protocol], held
+    product = np.array([item.product for item in judged.items], np.str_)
+
+    def fit(rows: BoolArray) -> Threshold | None:
+        if not rows.any():
+            return None
+        return calibrate_threshold(scores.scores[rows], target_frr, config.confidence, "", allow_small=True)
+
+    names = test.products(aligned.valid)
+    if rule.own_thresholds:
+        own = {name: fit(scores.valid & (product == name)) for name in names}
+    else:
+        own = dict.fromkeys(names, fit(scores.valid))
+    found = {name: threshold for name, threshold in own.items() if threshold is not None}
+    return _point(target_frr, found, test, aligned) if found else None
+
+
+def stored_point(threshold: Threshold, test: Labelled, aligned: Aligned) -> OperatingPoint:
+    """Rates at the bundle's own threshold, whatever the protocol."""
+    return _point(threshold.target_frr, dict.fromkeys(test.products(aligned.valid), threshold), test, aligned)
+
+
+def _point(target_frr: float, own: Mapping[str, Threshold], test: Labelled, aligned: Aligned) -> OperatingPoint:
+    weakest = max(own.values(), key=lambda threshold: threshold.bound_frr)
+    return OperatingPoint(
+        target_frr=target_frr,
+        method=weakest.method,
+        n_calibration=weakest.n_images,
+        bound_frr=weakest.bound_frr,
+        products=tuple(_rates(test, aligned, name, own[name].value) for name in sorted(own)),
+    )
+
+
+def _rates(test: Labelled, aligned: Aligned, name: str, value: float) -> ProductRates:
+    rows = aligned.valid & (test.product == name)
+    rejected = aligned.scores[rows].astype(np.float64) > value
+    defective = test.defective[rows]
+    return ProductRates(
+        product=name,
+        threshold=value,
+        n_good=int(np.count_nonzero(~defective)),
+        false_rejects=int(np.count_nonzero(rejected & ~defective)),
+        n_defect=int(np.count_nonzero(defective)),
+        caught=int(np.count_nonzero(rejected & defective)),
+    )
+
+
+def gap_closure(auroc: Callable[[Aligned], Measure], raw: Aligned, class_aware: Aligned, cada: Aligned) -> Measure:
+    """(CADA - raw) / (class-aware - raw) of one AUROC: 1 means as good as with labels.
+
+    None where labels gain less than half a point: there is no gap to close.
+    """
+    none, labels, ours = auroc(raw), auroc(class_aware), auroc(cada)
+    if none.value is None or labels.value is None or ours.value is None:
+        return Measure(None, next(m.reason for m in (none, labels, ours) if m.value is None))
+    if labels.value - none.value < MIN_GAP:
+        return Measure(None, f"labels gain only {100 * (labels.value - none.value):.1f} points: no gap to close")
+    return Measure((ours.value - none.value) / (labels.value - none.value))
