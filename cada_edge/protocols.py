@@ -9,10 +9,23 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
+
+from cada_edge.errors import EngineError
 from cada_edge.types import Frame, ImageSpec, MapSpec, Prediction, UInt8Array, Verdict
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from 3.11
+
+
+def check_batch(batch: UInt8Array, spec: ImageSpec, size: int | None = None) -> None:
+    """Raise `EngineError` unless `batch` is uint8 (N, H, W, 3) of `spec.size_hw`, N = `size` or, without it, >= 1."""
+    expected = (size or "N", *spec.size_hw, 3)
+    fits = batch.ndim == 4 and batch.shape[1:] == expected[1:] and len(batch) >= 1 and size in (None, len(batch))
+    if batch.dtype != np.uint8 or not fits:
+        raise EngineError(
+            f"batch is {batch.dtype} {batch.shape}, expected uint8 {expected}; use cada_edge.imaging.prepare"
+        )
 
 
 @runtime_checkable

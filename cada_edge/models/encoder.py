@@ -9,13 +9,14 @@ scaled by mean 0.5 and std 0.5) are the ones they fit. Loaded into the plain
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cada_edge.errors import ConfigError, DataError, MissingDependencyError
@@ -117,7 +118,8 @@ def _feature_layout(config: EncoderConfig) -> tuple[list[int], list[int]]:
     except (RuntimeError, ValueError, AttributeError) as error:
         raise ConfigError(f"EncoderConfig.name: timm cannot build features of {config.name!r}: {error}") from error
     # Hierarchical transformers may repeat a stride; the last map of a stride is the richest.
-    by_stride = {info["reduction"]: (info["num_chs"], i) for i, info in enumerate(probe.feature_info.get_dicts())}
+    infos: list[dict[str, Any]] = probe.feature_info.get_dicts()  # type: ignore[union-attr, operator]  # timm is untyped
+    by_stride = {info["reduction"]: (info["num_chs"], i) for i, info in enumerate(infos)}
     missing = [s for s in config.strides if s not in by_stride]
     if missing:
         raise ConfigError(f"EncoderConfig.strides: {config.name} has strides {sorted(by_stride)}, not {missing}")
@@ -182,19 +184,24 @@ def _from_file(config: EncoderConfig, path: Path, net: nn.Module) -> dict[str, T
         raise DataError(f"encoder weights {path} do not exist")
     if path.suffix != ".safetensors":
         raise DataError(f"encoder weights {path}: only .safetensors files are read, got {path.suffix or 'no suffix'!r}")
-    reference = timm.create_model(
-        config.name,
-        features_only=True,
-        out_indices=_feature_layout(config)[1],
-        pretrained=True,
-        pretrained_cfg_overlay={"file": str(path), "num_classes": None},
-    )
-    state: dict[str, Tensor] = reference.state_dict()
-    _check_same_keys(state, net, path)
+    # timm renames and truncates as the architecture needs, but keeps random values for whatever
+    # the file lacks: what differs between two loads did not come from the file.
+    state, again = (_load_by_timm(config, path) for _ in range(2))
+    missing = [name for name, value in state.items() if not torch.equal(value, again[name])]
+    if missing or state.keys() != net.state_dict().keys():
+        raise DataError(f"encoder weights {path} are not those of {config.name}: no values for {missing[:3]}")
     return state
 
 
-def _check_same_keys(state: dict[str, Tensor], net: nn.Module, path: Path) -> None:
-    expected: Sequence[str] = list(net.state_dict())
-    if list(state) != list(expected):
-        raise DataError(f"{path}: the weights are for another network")
+def _load_by_timm(config: EncoderConfig, path: Path) -> dict[str, Tensor]:
+    try:
+        net = timm.create_model(
+            config.name,
+            features_only=True,
+            out_indices=_feature_layout(config)[1],
+            pretrained=True,
+            pretrained_cfg_overlay={"file": str(path), "num_classes": None},
+        )
+    except (SafetensorError, RuntimeError, KeyError, OSError) as error:
+        raise DataError(f"encoder weights {path} cannot be loaded into {config.name}: {error}") from error
+    return dict(net.state_dict())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,7 +11,11 @@ import torch
 from cada_edge.bundle import Bundle
 from cada_edge.errors import ConfigError, EngineError
 from cada_edge.models.store import load_model
+from cada_edge.protocols import check_batch
 from cada_edge.types import ImageSpec, MapSpec, Prediction, UInt8Array
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` only from 3.11
 
 
 class TorchRunner:
@@ -36,10 +41,8 @@ class TorchRunner:
         return self._model.map_spec
 
     def infer(self, batch: UInt8Array) -> Prediction:
-        """Judge uint8 (N, H, W, 3); returned arrays are the caller's own."""
-        expected = (*self.spec.size_hw, 3)
-        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != expected or not len(batch):
-            raise ConfigError(f"batch is {batch.dtype} {batch.shape}, expected uint8 (N >= 1, {expected})")
+        """Judge uint8 (N, H, W, 3); returned arrays are the caller's own. Raises `EngineError`."""
+        check_batch(batch, self.spec)
         try:
             with torch.inference_mode():
                 outputs = self._model(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device))
@@ -50,7 +53,7 @@ class TorchRunner:
     def close(self) -> None:
         """Nothing to free: torch owns its memory."""
 
-    def __enter__(self) -> TorchRunner:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -19,6 +19,9 @@ from cada_edge.types import ImageSpec, MapSpec
 class UnifiedModel(nn.Module):
     """Encoder, detector and head behind the contracts of `ImageSpec` and `MapSpec`."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, spec: ImageSpec, map_spec: MapSpec, encoder: Encoder, detector: Detector, head: CadaHead
     ) -> None:
@@ -59,6 +62,9 @@ class UnifiedModel(nn.Module):
 class Smoother(nn.Module):
     """Separable Gaussian with replicated edges, as `cada_edge.alignment.smooth`: (N, h, w) to the same."""
 
+    column: Tensor
+    row: Tensor
+
     def __init__(self, spec: MapSpec) -> None:
         super().__init__()
         self.reach = spec.smooth_taps // 2
@@ -67,6 +73,7 @@ class Smoother(nn.Module):
         self.register_buffer("row", window.view(1, 1, 1, -1), persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Raw maps float32 (N, h, w), smoothed."""
         r = self.reach
         if r == 0:
             return maps
