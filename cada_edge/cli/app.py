@@ -1,7 +1,9 @@
 """The ``cada-edge`` program: commands by name, errors as one line, exit codes.
 
 Exit codes: 0 done; 1 the library refused (`CadaEdgeError`, a missing package) or a check
-failed; 2 wrong usage; 130 interrupted; 141 nobody read the output any more.
+failed; 2 wrong usage; 3 `predict` judged a part not ok; 130 interrupted; 141 nobody read
+the output any more. Every option can also come from the environment, as
+``CADA_EDGE_<COMMAND>_<OPTION>``; the command line wins.
 
 Only the module of the command that was called is imported, so that ``cada-edge run`` never
 pays for torch and ``cada-edge --help`` for nothing.
@@ -59,7 +61,7 @@ def run(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     called = next((a for a in given if not a.startswith("-")), None)
     with reported(called, debug="--debug" in given):
-        build(called)(given, prog_name="cada-edge")
+        build(called)(given, prog_name="cada-edge", auto_envvar_prefix="CADA_EDGE")
 
 
 def build(called: str | None) -> typer.Typer:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cada_edge.bundle import Bundle, Stage
-from cada_edge.summary import describe
+from cada_edge.cli._summary import describe
 
 
 def inspect(
@@ -33,16 +33,17 @@ def _render(path: Path, summary: dict[str, Any], stages: tuple[Stage, ...], cons
     for name in ("input", "score", "detector", "head", "threshold", "images", "exported"):
         facts.add_row(name, summary["words"][name])
     console.print(facts)
-    files = Table("file", "bytes", "sha256")
+    files = Table("file", "bytes", "sha256 begins")
     for file in summary["files"]:
-        files.add_row(file["name"], f"{file['bytes']:,}", file["sha256"])
+        files.add_row(file["name"], f"{file['bytes']:,}", file["sha256"][:16])
     console.print(files)
-    history = Table("stage", "cada-edge", "seed", "data sha256", "settings", "results")
     for stage in stages:
-        cells = (stage.name, stage.version, str(stage.seed), stage.data_sha256[:12])
-        history.add_row(*cells, _pairs(stage.config), _pairs(stage.results))
-    console.print(history)
+        _render_stage(stage, console)
 
 
-def _pairs(mapping: Any) -> str:
-    return ", ".join(f"{key}={value}" for key, value in mapping.items())
+def _render_stage(stage: Stage, console: Console) -> None:
+    seed = "" if stage.seed is None else f", seed {stage.seed}"
+    data = f", images {stage.data_sha256[:16]}" if stage.data_sha256 else ""
+    console.print(f"{stage.name}: by cada-edge {stage.version}{seed}{data} (settings: --json)", highlight=False)
+    for key, value in stage.results.items():
+        console.print(f"  {key}: {value}", highlight=False)

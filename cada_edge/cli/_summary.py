@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from cada_edge.bundle import IMAGES, MODEL, SCHEMA, Bundle
+from cada_edge.calibration.threshold import describe as describe_threshold
 from cada_edge.errors import BundleError
 from cada_edge.types import Threshold, to_json
 
@@ -38,14 +39,10 @@ def describe(bundle: Bundle) -> dict[str, Any]:
 
 
 def guarantee(threshold: Threshold | None) -> str:
-    """The operating point in one sentence, with what is and is not promised."""
+    """The operating point in one sentence, with what is promised."""
     if threshold is None:
         return "none: every part is undecided, a reject, until `cada-edge calibrate` has run"
-    return (
-        f"{threshold.value:.4f}: set for {threshold.target_frr:.2%} false rejects from {threshold.n_images} "
-        f"held-out good images ({threshold.method}); with {threshold.confidence:.0%} confidence at most "
-        f"{threshold.bound_frr:.2%} of good parts like them are rejected"
-    )
+    return f"{describe_threshold(threshold)} Rule: {threshold.method}."
 
 
 def role_counts(bundle: Bundle) -> dict[str, int]:
