@@ -47,6 +47,11 @@ class CadaHead(nn.Module):
     """
 
     kind: ClassVar[str] = "cada-mlp"
+    input_mean: Tensor
+    input_std: Tensor
+    log_mean: Tensor
+    log_std: Tensor
+    reach: Tensor
 
     def __init__(self, config: CadaHeadConfig, inputs: int) -> None:
         super().__init__()

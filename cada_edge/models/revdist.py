@@ -86,6 +86,7 @@ class RevDist(Detector):
     """Reverse distillation on frozen features. See the module's docstring."""
 
     kind: ClassVar[str] = "revdist"
+    layer_level: Tensor
 
     def __init__(self, config: RevDistConfig, channels: list[int], strides: tuple[int, ...], spec: MapSpec) -> None:
         super().__init__()

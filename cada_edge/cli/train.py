@@ -1,0 +1,95 @@
+"""``cada-edge train``: good images of many products in, one bundle out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cada_edge.cli._progress import stage_progress
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Good images: one folder, or folders in MVTec AD layout.")],
+    out: Annotated[Path, typer.Option(help="Bundle to write.")] = Path("line.cada"),
+    *,
+    encoder: Annotated[str, typer.Option(help="Any timm model name.")] = "tf_efficientnet_lite0",
+    encoder_weights: Annotated[
+        str, typer.Option(help="'pretrained', or a .safetensors file for machines without network.")
+    ] = "pretrained",
+    strides: Annotated[str, typer.Option(help="Feature strides used, comma-separated.")] = "8,16,32",
+    size: Annotated[int, typer.Option(help="Model input, pixels a side, a multiple of 32.")] = 256,
+    resize: Annotated[str, typer.Option(help="'stretch' or 'letterbox' (keeps the aspect ratio).")] = "stretch",
+    width: Annotated[int, typer.Option(help="Channels of the student's finest stage.")] = 64,
+    iterations: Annotated[int, typer.Option(help="Optimiser steps over all products together.")] = 1500,
+    batch_size: Annotated[int, typer.Option(help="Images per step, over all processes.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    augment_copies: Annotated[int, typer.Option(help="Augmented views per image beside the original.")] = 1,
+    flip_horizontal: Annotated[bool, typer.Option(help="Mirrored parts are good parts, left to right.")] = False,
+    flip_vertical: Annotated[bool, typer.Option(help="Mirrored parts are good parts, top to bottom.")] = False,
+    rotate_deg: Annotated[float, typer.Option(help="Largest rotation that leaves a good part good.")] = 2.0,
+    device: Annotated[str, typer.Option(help="'auto', 'cpu' or 'cuda[:N]'.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Same seed, data and versions: same bundle.")] = 0,
+    keep_work: Annotated[bool, typer.Option(help="Keep features and checkpoints in OUT.work.")] = False,
+) -> None:
+    """Train one model on folders of good images of many products, mixed and unlabelled.
+
+    Interrupted, run the same command again: it goes on where it stopped. On several GPUs or
+    machines start it with torchrun: ``torchrun --nproc-per-node 2 -m cada_edge train DATA``.
+    """
+    from cada_edge.data.dataset import check, scan  # noqa: PLC0415  # heavy, and only this command needs it
+    from cada_edge.models import EncoderConfig, RevDistConfig  # noqa: PLC0415
+    from cada_edge.training import AugmentConfig, FitConfig, TrainConfig  # noqa: PLC0415
+    from cada_edge.training.train import discard_work  # noqa: PLC0415
+    from cada_edge.training.train import train as run_training  # noqa: PLC0415
+
+    config = TrainConfig(
+        size_hw=(size, size),
+        resize=resize,
+        encoder=EncoderConfig(encoder, _strides(strides), encoder_weights),
+        detector=RevDistConfig(width=width),
+        augment=AugmentConfig(
+            copies=augment_copies, rotate_deg=rotate_deg, flip_horizontal=flip_horizontal, flip_vertical=flip_vertical
+        ),
+        fit=FitConfig(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate),
+        device=device,
+        seed=seed,
+    )
+    check_writable(out)
+    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
+    dataset = scan(data)
+    items = dataset.train()
+    console.print(f"{len(items)} good images in {data}; {len(dataset.ignored)} other files ignored")
+    work = out.with_name(f"{out.name}.work")
+    with stage_progress(console) as progress:
+        check(items, lambda done, total: progress("check images", done, total))
+        bundle = run_training(config, items, work, progress)
+    if bundle is None:
+        return
+    bundle.write(out)
+    if not keep_work:
+        discard_work(work)
+    console.print(f"wrote {out} (sha256 {bundle.sha256[:12]}); next: cada-edge calibrate {out} {data}")
+
+
+def _strides(text: str) -> tuple[int, ...]:
+    """Parse ``8,16,32``. Raises `ConfigError`."""
+    from cada_edge.errors import ConfigError  # noqa: PLC0415
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--strides: got {text!r}, expected whole numbers such as 8,16,32") from error
+
+
+def check_writable(out: Path) -> None:
+    """Fail before the long work, not after it."""
+    from cada_edge.errors import DataError  # noqa: PLC0415
+
+    if not out.parent.is_dir():
+        raise DataError(f"--out {out}: folder {out.parent} does not exist")
+    if not os.access(out.parent, os.W_OK):
+        raise DataError(f"--out {out}: folder {out.parent} cannot be written")

@@ -1,0 +1,87 @@
+"""The frozen encoder at its fastest: ONNX Runtime on a CPU, torch on a GPU.
+
+Depthwise convolutions run about eight times faster in ONNX Runtime than in eager torch on
+a CPU; the features agree to float16 precision, in which they are stored.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from cada_edge.models.encoder import Encoder
+from cada_edge.types import ImageSpec, UInt8Array
+
+Encode = Callable[[UInt8Array], list[npt.NDArray[np.float16]]]
+
+
+class _FromPixels(nn.Module):
+    """Encoder with the preprocessing in front: uint8 (N, H, W, 3) in."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: Encoder, spec: ImageSpec) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        features: list[Tensor] = self.encoder((images.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+        return features
+
+
+def open_encoder(encoder: Encoder, spec: ImageSpec, device: torch.device) -> Encode:
+    """A function from uint8 (N, H, W, 3) to float16 features per stride."""
+    model = _FromPixels(encoder, spec).eval()
+    return _on_torch(model, device) if device.type != "cpu" else _on_onnxruntime(model, spec)
+
+
+def _on_torch(model: _FromPixels, device: torch.device) -> Encode:
+    model = model.to(device)
+
+    def encode(images: UInt8Array) -> list[npt.NDArray[np.float16]]:
+        with torch.inference_mode():
+            return [x.half().cpu().numpy() for x in model(torch.from_numpy(images).to(device))]
+
+    return encode
+
+
+def _on_onnxruntime(model: _FromPixels, spec: ImageSpec) -> Encode:
+    session = onnxruntime.InferenceSession(_to_onnx(model, spec), providers=["CPUExecutionProvider"])
+
+    def encode(images: UInt8Array) -> list[npt.NDArray[np.float16]]:
+        return [x.astype(np.float16) for x in session.run(None, {"image": images})]
+
+    return encode
+
+
+def _to_onnx(model: _FromPixels, spec: ImageSpec) -> bytes:
+    """Serialise for this process only; what leaves for a device is made by `cada_edge.export`."""
+    stream = io.BytesIO()
+    example = torch.zeros(1, *spec.size_hw, 3, dtype=torch.uint8)
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's advice is for its callers' authors, not for users
+            torch.onnx.export(
+                model,
+                (example,),
+                stream,  # type: ignore[arg-type]  # the annotation forgets streams
+                input_names=["image"],
+                dynamic_axes={"image": {0: "n"}},
+                dynamo=False,
+            )
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+    return stream.getvalue()

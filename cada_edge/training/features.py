@@ -1,0 +1,188 @@
+"""Encode every image once and keep the features on disk.
+
+The encoder is frozen, so its features never change while the detector learns. They are
+kept as float16 in one file per stride and read through memory maps: memory stays flat
+however many images there are, and an interrupted run finds them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cada_edge.data.dataset import Item
+from cada_edge.errors import DataError, TrainingError
+from cada_edge.imaging import prepare, read_image
+from cada_edge.models.encoder import Encoder
+from cada_edge.training.augment import augment
+from cada_edge.training.config import AugmentConfig
+from cada_edge.training.encode import open_encoder
+from cada_edge.types import ImageSpec, UInt8Array
+
+_CHUNK, _FLUSH_EVERY = 8, 128
+Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture to encode: an image as it is (`copy` 0) or its n-th variation."""
+
+    path: Path
+    sha256: str
+    copy: int = 0
+
+
+def views(items: Sequence[Item], copies: int) -> list[View]:
+    """The originals, then every variation, in the order of `items`."""
+    return [View(item.path, item.sha256, copy) for copy in range(copies + 1) for item in items]
+
+
+class FeatureStore:
+    """Features of a list of views, on disk.
+
+    Attributes:
+        views: what each row is.
+        maps: per stride, float16 (len(views), C, h, w), memory-mapped and read-only.
+    """
+
+    def __init__(self, views: Sequence[View], maps: Sequence[npt.NDArray[np.float16]]) -> None:
+        self.views, self.maps = list(views), list(maps)
+
+    def rows(self, indices: npt.NDArray[np.int64], device: torch.device) -> list[Tensor]:
+        """Features of some rows: per stride float32 (n, C, h, w)."""
+        return [torch.from_numpy(m[indices].astype(np.float32)).to(device) for m in self.maps]
+
+    def batches(self, device: torch.device, size: int = 16, limit: int | None = None) -> Iterator[list[Tensor]]:
+        """All rows in order (or the first `limit`), `size` at a time."""
+        total = len(self.views) if limit is None else limit
+        for start in range(0, total, size):
+            yield self.rows(np.arange(start, min(start + size, total)), device)
+
+    def channel_statistics(self, rows: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Per-channel mean and standard deviation over the first `rows` rows: per stride (C,), (C,)."""
+        sums = [
+            [torch.stack([x.double().mean((0, 2, 3)), x.double().square().mean((0, 2, 3))]) * len(x) for x in batch]
+            for batch in self.batches(torch.device("cpu"), limit=rows)
+        ]
+        totals = [torch.stack(layer).sum(0) / rows for layer in zip(*sums, strict=True)]
+        means = [t[0] for t in totals]
+        stds = [(t[1] - t[0] ** 2).clamp_min(0).sqrt() for t in totals]
+        return [m.float() for m in means], [s.float() for s in stds]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures become features.
+
+    Attributes:
+        encoder: frozen.
+        spec: preprocessing in front of it.
+        augment: the variations asked for.
+        seed: of the variations.
+        device: where the encoder runs.
+    """
+
+    encoder: Encoder
+    spec: ImageSpec
+    augment: AugmentConfig
+    seed: int
+    device: torch.device
+
+    def key(self, pictures: Sequence[View]) -> str:
+        """Digest of all that determines the features of `pictures`."""
+        weights = hashlib.sha256()
+        for name, tensor in self.encoder.state_dict().items():
+            weights.update(name.encode() + tensor.cpu().numpy().tobytes())
+        facts = [asdict(self.spec), asdict(self.augment), self.seed, self.encoder.strides, weights.hexdigest()]
+        facts.append([(view.sha256, view.copy) for view in pictures])
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def shapes(self, count: int) -> dict[int, tuple[int, ...]]:
+        """Stride to the shape of its feature file, (count, C, h, w)."""
+        height, width = self.spec.size_hw
+        pairs = zip(self.encoder.strides, self.encoder.channels, strict=True)
+        return {stride: (count, channels, height // stride, width // stride) for stride, channels in pairs}
+
+    def picture(self, view: View) -> UInt8Array:
+        """Read and, for a variation, vary: uint8 (H, W, 3)."""
+        image = prepare(read_image(view.path), self.spec)
+        if view.copy == 0:
+            return image
+        rng = np.random.default_rng([self.seed, view.copy, int(view.sha256[:16], 16)])
+        return augment(image, self.augment, rng)
+
+
+def encode_views(folder: Path, pictures: Sequence[View], encoding: Encoding, tick: Tick) -> FeatureStore:
+    """Fill, or go on filling, the store in `folder`; return it.
+
+    Raises `TrainingError` when `folder` holds the features of other data or settings, and
+    `DataError` when the disk is full or an image cannot be read.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _fill(folder, pictures, encoding, tick)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot keep features on disk: {error.strerror or error}") from error
+
+
+def _fill(folder: Path, pictures: Sequence[View], encoding: Encoding, tick: Tick) -> FeatureStore:
+    state_file, key = folder / "state.json", encoding.key(pictures)
+    done = _resume_point(state_file, key)
+    shapes = encoding.shapes(len(pictures))
+    maps = [_open_map(folder / f"stride{stride}.npy", shape, fresh=done == 0) for stride, shape in shapes.items()]
+    if done == len(pictures):
+        return FeatureStore(pictures, maps)
+    encode = open_encoder(encoding.encoder, encoding.spec, encoding.device)
+    for start in range(done, len(pictures), _CHUNK):
+        chunk = pictures[start : start + _CHUNK]
+        features = encode(np.stack([encoding.picture(view) for view in chunk]))
+        done = start + len(chunk)
+        for target, values in zip(maps, features, strict=True):
+            target[start:done] = values
+        tick(done, len(pictures))
+        if done % _FLUSH_EVERY == 0 or done == len(pictures):
+            for target in maps:
+                target.flush()
+            _write_state(state_file, key, done)
+    return FeatureStore(pictures, maps)
+
+
+def _open_map(path: Path, shape: tuple[int, ...], *, fresh: bool) -> np.memmap[Any, np.dtype[np.float16]]:
+    if fresh:
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    found: np.memmap[Any, np.dtype[np.float16]] = np.load(path, mmap_mode="r+", allow_pickle=False)
+    if found.shape != shape or found.dtype != np.float16:
+        raise TrainingError(f"{path} holds {found.dtype} {found.shape}, expected float16 {shape}; delete its folder")
+    return found
+
+
+def _resume_point(state_file: Path, key: str) -> int:
+    """Rows already there. Raises `TrainingError` when they belong to another run."""
+    if not state_file.exists():
+        return 0
+    try:
+        state = json.loads(state_file.read_text())
+        found, rows = state["key"], int(state["rows"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{state_file} is damaged ({error}); delete its folder to start afresh") from error
+    if found != key:
+        raise TrainingError(
+            f"{state_file.parent} holds features of other images or settings ({found[:12]}, now {key[:12]}); "
+            "finish that run, delete the folder, or use another --out"
+        )
+    return rows
+
+
+def _write_state(state_file: Path, key: str, rows: int) -> None:
+    temporary = state_file.with_suffix(".part")
+    temporary.write_text(json.dumps({"key": key, "rows": rows}))
+    temporary.replace(state_file)

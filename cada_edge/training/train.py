@@ -1,0 +1,189 @@
+"""Train: folders of good images in, a bundle out. Product names are never read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cada_edge.bundle import IMAGES, Bundle, Manifest, Stage
+from cada_edge.data.dataset import Item
+from cada_edge.data.split import ROLES, Role, assign_roles
+from cada_edge.errors import DataError
+from cada_edge.models.encoder import Encoder, image_spec
+from cada_edge.models.head import CadaHead, describe
+from cada_edge.models.revdist import RevDist
+from cada_edge.models.store import components, model_files
+from cada_edge.models.unified import UnifiedModel, image_score
+from cada_edge.training.checkpoint import Checkpoint
+from cada_edge.training.config import TrainConfig
+from cada_edge.training.distributed import World, world
+from cada_edge.training.features import Encoding, FeatureStore, Tick, encode_views, views
+from cada_edge.training.fit_detector import fit_detector, set_layer_levels
+from cada_edge.training.fit_head import HeadData, fit_head
+from cada_edge.training.targets import MapStatistics
+from cada_edge.version import __version__
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Encoded images by role; the calibration images are left alone.
+
+    Attributes:
+        fit: features the detector learns from.
+        align: features of held-out images the head learns from.
+    """
+
+    fit: FeatureStore
+    align: FeatureStore
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Where this process works, beside whom, and whom it tells."""
+
+    work: Path
+    world: World
+    progress: Progress
+
+    def tick(self, stage: str) -> Tick:
+        return lambda done, total: self.progress(stage, done, total)
+
+
+def train(config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Progress) -> Bundle | None:
+    """Train one model on good images of any number of products.
+
+    Images are taken by content alone: names, folders, order and byte-identical copies make no
+    difference. The same config, images, versions and device give the same bundle.
+
+    Args:
+        config: every setting.
+        items: good images (`cada_edge.data.scan(...).train()`).
+        work: folder for features and checkpoints; an interrupted run started again goes on from there.
+        progress: called with stage name, steps done and steps in all.
+
+    Returns:
+        The bundle, without threshold and ONNX; ``None`` on processes other than the first.
+
+    Raises:
+        DataError, ConfigError, TrainingError.
+    """
+    by_digest = {item.sha256: item for item in sorted(items, key=lambda item: item.sha256)}
+    if not by_digest:
+        raise DataError("no good images to train on; expected <product>/train/good/*.png or a folder of images")
+    roles = assign_roles(list(by_digest), config.roles, config.seed)
+    torch.manual_seed(config.seed)
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)  # GPU upsampling has no deterministic gradient
+    with world(config.device) as here:
+        model, detector = _build(config)
+        run = _Run(work, here, progress)
+        pictures = {role: [item for digest, item in by_digest.items() if roles[digest] == role] for role in ROLES}
+        stores = _encode(config, model, pictures, run)
+        results = _fit(config, model, detector, stores, run)
+        return _bundle(config, model, roles, results) if here.leads else None
+
+
+def discard_work(work: Path) -> None:
+    """Remove features and checkpoints once the bundle is safe."""
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _build(config: TrainConfig) -> tuple[UnifiedModel, RevDist]:
+    encoder = Encoder(config.encoder)
+    detector = RevDist(config.detector, encoder.channels, encoder.strides, config.map_spec)
+    head = CadaHead(config.head, sum(encoder.channels))
+    spec = image_spec(config.encoder, config.size_hw, config.resize)
+    return UnifiedModel(spec, config.map_spec, encoder, detector, head).eval(), detector
+
+
+def _encode(config: TrainConfig, model: UnifiedModel, pictures: Mapping[Role, list[Item]], run: _Run) -> Stores:
+    """Encode the images on one process per machine; the others wait, then read."""
+    encoding = Encoding(model.encoder, model.spec, config.augment, config.seed, run.world.device)
+
+    def store(role: Role) -> FeatureStore:
+        chosen = views(pictures[role], config.augment.copies)
+        return encode_views(run.work / f"features-{role}", chosen, encoding, run.tick(f"encode images to {role}"))
+
+    if run.world.local_rank == 0:
+        stores = Stores(store("fit"), store("align"))
+        run.world.barrier()
+        return stores
+    run.world.barrier()
+    return Stores(store("fit"), store("align"))
+
+
+def _fit(config: TrainConfig, model: UnifiedModel, detector: RevDist, stores: Stores, run: _Run) -> dict[str, Any]:
+    """Fit detector, then head; return figures for the provenance."""
+    detector.scaler.set_statistics(*stores.fit.channel_statistics(len(stores.fit.views)))
+    loss = fit_detector(
+        detector,
+        stores.fit,
+        config.fit,
+        seed=config.seed,
+        world=run.world,
+        checkpoint=Checkpoint(run.work / "detector.safetensors", _run_key(config, stores, run.world)),
+        tick=run.tick("fit detector"),
+    )
+    set_layer_levels(detector, stores.align, run.world)
+    if not run.world.leads:
+        return {}
+    data = _head_data(model.to(run.world.device), stores, run.world)
+    error = fit_head(model.cpu().head, data, config.head_fit, seed=config.seed, tick=run.tick("fit head"))
+    return {
+        "detector_loss": loss,
+        "head_error": error,
+        "views_fit": len(stores.fit.views),
+        "views_align": len(stores.align.views),
+        "processes": run.world.size,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _run_key(config: TrainConfig, stores: Stores, here: World) -> str:
+    """Digest of what determines the detector's course."""
+    facts = [asdict(config.detector), asdict(config.fit), asdict(config.encoder), asdict(config.augment)]
+    facts += [config.size_hw, config.resize, config.seed, here.size, str(here.device.type)]  # type: ignore[list-item]
+    facts.append([(view.sha256, view.copy) for view in stores.fit.views])  # type: ignore[arg-type]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+@torch.inference_mode()
+def _head_data(model: UnifiedModel, stores: Stores, here: World) -> HeadData:
+    """Descriptors of all images, and map statistics of the held-out ones."""
+    seen = torch.cat([describe(f).cpu() for f in stores.fit.batches(here.device)])
+    anchors, means, peaks = [], [], []
+    for features in stores.align.batches(here.device):
+        maps = model.raw_map(features)
+        anchors.append(describe(features).cpu())
+        means.append(maps.mean(dim=(1, 2)).cpu())
+        peaks.append(image_score(maps, model.map_spec).cpu())
+    numbers = {digest: i for i, digest in enumerate(sorted({v.sha256 for v in stores.align.views}))}
+    picture = torch.tensor([numbers[view.sha256] for view in stores.align.views])
+    # Inference tensors cannot enter the head's graph; clones outside inference mode can.
+    with torch.inference_mode(mode=False):
+        statistics = MapStatistics(torch.cat(means).clone(), torch.cat(peaks).clone())
+        return HeadData(seen.clone(), torch.cat(anchors).clone(), picture.clone(), statistics)
+
+
+def _bundle(config: TrainConfig, model: UnifiedModel, roles: Mapping[str, Role], results: dict[str, Any]) -> Bundle:
+    detector, head = components(model)
+    digests = "\n".join(sorted(roles))
+    stage = Stage(
+        name="train",
+        version=__version__,
+        config=json.loads(json.dumps(asdict(config))),
+        data_sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        seed=config.seed,
+        results={**results, "images": len(roles), "torch": torch.__version__},
+    )
+    listing = {"schema": 1, "roles": {role: sorted(d for d, r in roles.items() if r == role) for role in ROLES}}
+    files = {**model_files(model), IMAGES: (json.dumps(listing, indent=0) + "\n").encode()}
+    return Bundle(Manifest(model.spec, model.map_spec, detector, head, provenance=(stage,)), files)
