@@ -94,20 +94,20 @@ def blend(canvas: Float32Array, paint: Float32Array | Colour, cover: UInt8Array,
     left, top, width, height = cv2.boundingRect(cover)
     window = np.s_[top : top + height, left : left + width]
     alpha = (cover[window].astype(np.float32) * np.float32(strength / 255))[:, :, None]
-    layer = paint[window] if isinstance(paint, np.ndarray) else np.asarray(paint, np.float32)
-    result = canvas.copy()
+    layer = np.asarray(paint[window] if isinstance(paint, np.ndarray) else paint, np.float32)
+    result = np.array(canvas, np.float32)
     result[window] += (layer - canvas[window]) * alpha
     return result
 
 
 def tint(canvas: Float32Array, factor: Float32Array) -> Float32Array:
     """`canvas` multiplied by a grey field, float32 (S, S)."""
-    return canvas * factor[:, :, None]
+    return np.asarray(canvas * factor[:, :, None], np.float32)
 
 
 def glow(canvas: Float32Array, field_: Float32Array) -> Float32Array:
     """`canvas` plus a grey field, float32 (S, S)."""
-    return canvas + field_[:, :, None]
+    return np.asarray(canvas + field_[:, :, None], np.float32)
 
 
 def noise(rng: np.random.Generator, size: int, grain: float) -> Float32Array:
