@@ -34,8 +34,8 @@ test: lint
 	$(BIN)/python -m coverage report --skip-covered --show-missing
 
 lint: $(STAMP)
-	$(BIN)/ruff check cada_edge tests
-	$(BIN)/ruff format --check cada_edge tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy cada_edge tests
 
 bench: $(STAMP)
