@@ -178,8 +178,8 @@ def test_formats_off_the_list_are_never_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
-@pytest.mark.filterwarnings("ignore:Truncated File Read")
-@settings(max_examples=25, deadline=None)
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(max_examples=25)
 @given(share=st.floats(0.0, 0.9))
 def test_a_truncated_picture_is_refused(tmp_path_factory: pytest.TempPathFactory, suffix: str, share: float) -> None:
     """Cut anywhere in its first nine tenths, a file raises DataError, never half a picture."""
@@ -190,7 +190,7 @@ def test_a_truncated_picture_is_refused(tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(suffix=st.sampled_from([".png", ".jpg", ".tif", ".webp", ".bmp"]), data=st.data())
 def test_damaged_bytes_give_a_picture_or_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, data: st.DataObject
@@ -245,7 +245,7 @@ def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
         imaging.image_digest(tmp_path / "none.png")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(height=st.integers(1, 300), width=st.integers(1, 300), spec=st.sampled_from([STRETCH, LETTERBOX]))
 def test_any_size_fits_any_input(height: int, width: int, spec: ImageSpec) -> None:
     """`prepare` gives the input's size and keeps a flat colour flat."""

@@ -18,6 +18,7 @@ from cada_edge.data.synthetic import synthesize as make_line
 
 def synthesize(
     out: Annotated[Path, typer.Argument(help="Folder to make; must not exist or be empty.")],
+    *,
     products: Annotated[int, typer.Option(help="Number of different products, 1 to 6.")] = 4,
     train: Annotated[int, typer.Option(help="Good training images per product.")] = 60,
     test_good: Annotated[int, typer.Option(help="Good test images per product.")] = 20,
@@ -27,7 +28,7 @@ def synthesize(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Make pictures of a multi-product line, with defects and their exact masks."""
-    config = SynthConfig(products, train, test_good, test_defect, size, seed)
+    config = SynthConfig(products, train, test_good, test_defect, size_px=size, seed=seed)
     with Progress(console=Console(stderr=True), disable=as_json) as bar:
         task = bar.add_task("drawing", total=None)
         dataset = make_line(config, out, lambda done, total: bar.update(task, completed=done, total=total))
