@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from cada_edge.data.dataset import Dataset
+
+# The same examples on every run, and no deadline: a busy machine must not fail a test.
+settings.register_profile("cada-edge", derandomize=True, deadline=None, database=None)
+settings.load_profile("cada-edge")
 
 ROOT = Path(__file__).resolve().parent.parent
 
