@@ -29,7 +29,7 @@ def synthesize(
 ) -> None:
     """Make pictures of a multi-product line, with defects and their exact masks."""
     config = SynthConfig(products, train, test_good, test_defect, size_px=size, seed=seed)
-    with Progress(console=Console(stderr=True), disable=as_json) as bar:
+    with Progress(console=Console(stderr=True), disable=as_json, transient=True) as bar:
         task = bar.add_task("drawing", total=None)
         dataset = make_line(config, out, lambda done, total: bar.update(task, completed=done, total=total))
     if as_json:
