@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,8 +158,18 @@ def _images(dataset: Dataset, test: Labelled, aligned: Mapping[AlignmentName, Al
     def scores(row: int) -> dict[AlignmentName, float | None]:
         return {name: float(a.scores[row]) if a.valid[row] else None for name, a in aligned.items()}
 
+    def below(path: Path) -> str:
+        return path.relative_to(dataset.root).as_posix()
+
     return tuple(
-        ImageResult(item.path.relative_to(dataset.root).as_posix(), item.sha256, item.product, item.defect, scores(row))
+        ImageResult(
+            name=below(item.path),
+            sha256=item.sha256,
+            product=item.product,
+            defect=item.defect,
+            mask=below(item.mask) if item.mask else None,
+            scores=scores(row),
+        )
         for row, item in enumerate(test.judged.items)
     )
 

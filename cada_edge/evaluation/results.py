@@ -187,12 +187,13 @@ class AlignmentResult:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One test image: its path below the data root and its score under each alignment."""
+    """One test image: its paths below the data root and its score under each alignment."""
 
     name: str
     sha256: str
     product: str
     defect: str | None
+    mask: str | None
     scores: Mapping[AlignmentName, float | None]
 
 
