@@ -114,7 +114,8 @@ def image_spec(config: EncoderConfig, size_hw: tuple[int, int], resize: str = "s
 def _feature_layout(config: EncoderConfig) -> tuple[list[int], list[int]]:
     """Channels and timm output indices of the wanted strides."""
     try:
-        probe = timm.create_model(config.name, features_only=True, pretrained=False)
+        with torch.device("meta"):  # only the layout is wanted
+            probe = timm.create_model(config.name, features_only=True, pretrained=False)
     except (RuntimeError, ValueError, AttributeError) as error:
         raise ConfigError(f"EncoderConfig.name: timm cannot build features of {config.name!r}: {error}") from error
     # Hierarchical transformers may repeat a stride; the last map of a stride is the richest.
@@ -155,7 +156,8 @@ def _from_package(config: EncoderConfig) -> dict[str, Tensor]:
         raise DataError(f"{path}: sha256 is {found}, expected {package.sha256}; reinstall {package.distribution}")
     # The one .pth we ever read: its digest is pinned above, and only tensors are accepted.
     values = torch.load(path, map_location="cpu", weights_only=True).values()
-    reference = timm.create_model(config.name, pretrained=False).state_dict()
+    with torch.device("meta"):  # only names and shapes are wanted
+        reference = timm.create_model(config.name, pretrained=False).state_dict()
     pairs = list(zip(reference.items(), values, strict=True))
     wrong = [name for (name, tensor), value in pairs if tensor.shape != value.shape]
     if wrong:
@@ -200,7 +202,7 @@ def _load_by_timm(config: EncoderConfig, path: Path) -> dict[str, Tensor]:
             features_only=True,
             out_indices=_feature_layout(config)[1],
             pretrained=True,
-            pretrained_cfg_overlay={"file": str(path), "num_classes": None},
+            pretrained_cfg_overlay={"file": str(path)},
         )
     except (SafetensorError, RuntimeError, KeyError, OSError) as error:
         raise DataError(f"encoder weights {path} cannot be loaded into {config.name}: {error}") from error

@@ -63,7 +63,7 @@ def world(device: str) -> Iterator[World]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     picked = pick_device(device)
-    if picked.type == "cuda" and picked.index is None:
+    if str(picked) == "cuda":  # no index named: each process takes its own
         picked = torch.device("cuda", local_rank)
     if size == 1:
         yield World(0, 1, 0, picked)

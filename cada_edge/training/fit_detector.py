@@ -51,10 +51,7 @@ def fit_detector(
         ConfigError: the batch cannot be shared among the processes.
         TrainingError: the loss is not finite.
     """
-    if config.batch_size % world.size:
-        raise ConfigError(
-            f"FitConfig.batch_size: got {config.batch_size}, expected a multiple of {world.size} processes"
-        )
+    check_batch(config.batch_size, world.size)
     detector.to(world.device).train()
     optimiser = torch.optim.AdamW(detector.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     first, loss = checkpoint.load(detector, optimiser)
@@ -67,6 +64,12 @@ def fit_detector(
             checkpoint.save(step + 1, loss, detector, optimiser)
     detector.eval()
     return loss
+
+
+def check_batch(batch_size: int, processes: int) -> None:
+    """Raise `ConfigError` unless the batch divides evenly among the processes."""
+    if batch_size % processes:
+        raise ConfigError(f"FitConfig.batch_size: got {batch_size}, expected a multiple of {processes} processes")
 
 
 def _step(

@@ -80,7 +80,6 @@ def train(config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Pr
     if not by_digest:
         raise DataError("no good images to train on; expected <product>/train/good/*.png or a folder of images")
     roles = assign_roles(list(by_digest), config.roles, config.seed)
-    torch.manual_seed(config.seed)
     torch.use_deterministic_algorithms(mode=True, warn_only=True)  # GPU upsampling has no deterministic gradient
     with world(config.device) as here:
         model, detector = _build(config)
@@ -98,6 +97,7 @@ def discard_work(work: Path) -> None:
 
 def _build(config: TrainConfig) -> tuple[UnifiedModel, RevDist]:
     encoder = Encoder(config.encoder)
+    torch.manual_seed(config.seed)  # here: building an encoder draws numbers too, how many depends on timm
     detector = RevDist(config.detector, encoder.channels, encoder.strides, config.map_spec)
     head = CadaHead(config.head, sum(encoder.channels))
     spec = image_spec(config.encoder, config.size_hw, config.resize)

@@ -1,0 +1,193 @@
+"""Promises of the training run as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from cada_edge.bundle import IMAGES
+from cada_edge.data.dataset import Dataset, Item, scan
+from cada_edge.errors import ConfigError, DataError, TrainingError
+from cada_edge.training import TrainConfig, train
+from cada_edge.training.train import Progress
+
+if TYPE_CHECKING:
+    from cada_edge.bundle import Bundle
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """Take progress and say nothing."""
+
+
+class _Stop(Exception):  # noqa: N818  # stands for Ctrl-C
+    pass
+
+
+def _stop_at(stage: str, step: int) -> Progress:
+    def progress(name: str, done: int, total: int) -> None:
+        if name == stage and done >= step:
+            raise _Stop
+
+    return progress
+
+
+def test_same_seed_same_bytes(small: TrainConfig, trained: Bundle, tiny_line: Dataset, work: Path) -> None:
+    """The same images, config and seed give the same bundle, byte for byte."""
+    again = train(small, tiny_line.train(), work, quiet)
+    assert again is not None
+    assert again.sha256 == trained.sha256
+
+
+def test_another_seed_gives_other_weights(small: TrainConfig, trained: Bundle, tiny_line: Dataset, work: Path) -> None:
+    """The seed is really used."""
+    other = train(replace(small, seed=1), tiny_line.train(), work, quiet)
+    assert other is not None
+    assert other.files["detector.safetensors"] != trained.files["detector.safetensors"]
+
+
+def test_names_and_folders_make_no_difference(
+    small: TrainConfig, trained: Bundle, tiny_line: Dataset, tmp_path: Path, work: Path
+) -> None:
+    """Shuffled, flat file names give the same weights: product names are never read."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    order = np.random.default_rng(5).permutation(len(tiny_line.train()))
+    for number, item in zip(order, tiny_line.train(), strict=True):
+        shutil.copy(item.path, flat / f"{number:03}.png")
+    shutil.copy(flat / "000.png", flat / "copy-of-000.png")
+    again = train(small, scan(flat).train(), work, quiet)
+    assert again is not None
+    assert again.sha256 == trained.sha256
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [("encode images to fit", 8), ("fit detector", 3), ("fit detector", 12), ("fit head", 1)],
+)
+def test_interrupted_run_resumes_to_the_same_weights(
+    small: TrainConfig, stop: tuple[str, int], trained: Bundle, tiny_line: Dataset, work: Path
+) -> None:
+    """Stopped at any stage and started again, a run ends where an undisturbed one does."""
+    with pytest.raises(_Stop):
+        train(small, tiny_line.train(), work, _stop_at(*stop))
+    resumed = train(small, tiny_line.train(), work, quiet)
+    assert resumed is not None
+    assert resumed.sha256 == trained.sha256
+
+
+def test_work_of_another_run_is_refused(small: TrainConfig, tiny_line: Dataset, work: Path) -> None:
+    """Features made under other settings are never mixed in silently."""
+    with pytest.raises(_Stop):
+        train(small, tiny_line.train(), work, _stop_at("fit detector", 1))
+    with pytest.raises(TrainingError, match="other images or settings"):
+        train(replace(small, size_hw=(96, 96)), tiny_line.train(), work, quiet)
+
+
+def test_checkpoint_of_another_fit_is_refused(small: TrainConfig, tiny_line: Dataset, work: Path) -> None:
+    """A checkpoint made under another learning rate is not continued."""
+    with pytest.raises(_Stop):
+        train(small, tiny_line.train(), work, _stop_at("fit detector", 12))
+    other = replace(small, fit=replace(small.fit, learning_rate=1e-3))
+    with pytest.raises(TrainingError, match="belongs to other data or settings"):
+        train(other, tiny_line.train(), work, quiet)
+
+
+def test_damaged_checkpoint_is_refused(small: TrainConfig, tiny_line: Dataset, work: Path) -> None:
+    """A truncated checkpoint gives one clear error, not a crash and not a fresh start."""
+    with pytest.raises(_Stop):
+        train(small, tiny_line.train(), work, _stop_at("fit detector", 12))
+    path = work / "detector.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match="damaged"):
+        train(small, tiny_line.train(), work, quiet)
+
+
+def test_no_images(small: TrainConfig, work: Path) -> None:
+    """Nothing to learn from is an error that says what to bring."""
+    with pytest.raises(DataError, match="no good images"):
+        train(small, (), work, quiet)
+
+
+def test_one_image_only(small: TrainConfig, tiny_line: Dataset, work: Path) -> None:
+    """One image cannot be split into fit, align and calibrate."""
+    with pytest.raises(DataError, match="at least 3"):
+        train(small, tiny_line.train()[:1], work, quiet)
+
+
+def test_three_images_are_enough_to_run(small: TrainConfig, tiny_line: Dataset, work: Path) -> None:
+    """The smallest line there is trains to a finite model."""
+    bundle = train(small, tiny_line.train()[:3], work, quiet)
+    assert bundle is not None
+    assert all(
+        np.isfinite(t).all()
+        for name in ("detector", "head")
+        for t in load(bundle.files[f"{name}.safetensors"]).values()
+    )
+
+
+def test_diverging_fit_is_reported(small: TrainConfig, tiny_line: Dataset, work: Path) -> None:
+    """A loss that is no number stops the run with advice, and no bundle appears."""
+    with pytest.raises(TrainingError, match="lower --learning-rate"):
+        _poisoned(small, tiny_line.train(), work)
+
+
+def _poisoned(config: TrainConfig, items: tuple[Item, ...], work: Path) -> None:
+    """Put a NaN into the stored features, as a broken disk or encoder would."""
+    with pytest.raises(_Stop):
+        train(config, items, work, _stop_at("fit detector", 1))
+    for path in (work / "features-fit").glob("*.npy"):
+        features = np.load(path, mmap_mode="r+")
+        features[:] = np.nan
+        features.flush()
+    train(config, items, work, quiet)
+
+
+def test_bundle_lists_every_image_once(trained: Bundle, tiny_line: Dataset) -> None:
+    """Each image has one role on record, so that calibration can keep away from what was seen."""
+    roles = json.loads(trained.files[IMAGES])["roles"]
+    listed = [digest for digests in roles.values() for digest in digests]
+    assert sorted(listed) == sorted({item.sha256 for item in tiny_line.train()})
+
+
+def test_provenance_names_version_config_data_and_seed(small: TrainConfig, trained: Bundle) -> None:
+    """Whoever holds a bundle can tell what made it."""
+    (stage,) = trained.manifest.provenance
+    assert stage.name == "train"
+    assert stage.seed == small.seed
+    assert stage.config["fit"]["iterations"] == small.fit.iterations
+    assert len(stage.data_sha256) == 64
+
+
+def test_two_processes_learn_what_one_does(trained: Bundle, tiny_line: Dataset, tmp_path: Path) -> None:
+    """Two CPU processes over gloo give the same weights as one, within rounding."""
+    script = Path(__file__).with_name("train_small.py")
+    out = tmp_path / "two.cada"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1",
+               "--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0",
+               str(script), str(tiny_line.root), str(out)]  # fmt: skip
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    from cada_edge.bundle import Bundle
+
+    two = load(Bundle.read(out).files["detector.safetensors"])
+    for name, one in load(trained.files["detector.safetensors"]).items():
+        np.testing.assert_allclose(two[name], one, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+def test_batch_must_be_shared_evenly(tiny_line: Dataset) -> None:
+    """A batch that cannot be divided among the processes is refused by name."""
+    from cada_edge.training.fit_detector import check_batch
+
+    with pytest.raises(ConfigError, match="batch_size"):
+        check_batch(4, 3)
