@@ -151,6 +151,8 @@ class StatusBlock:
                 raise ConfigError(f"StatusBlock.{name}: got {value!r}, expected a finite float32")
             if kind != "f32" and not 0 <= value <= _MAX[kind]:
                 raise ConfigError(f"StatusBlock.{name}: got {value!r}, expected 0..{_MAX[kind]}")
+        if not 0 <= self.flags <= _MAX["u16"] or self.flags & _REASON_MASK:
+            raise ConfigError(f"StatusBlock.flags: got {self.flags!r}, expected 16 bits without bits 4 to 6")
         if ResultFlag.PASS in self.result and self.result != ResultFlag.PASS | self.result & ResultFlag.SIMULATED:
             raise ConfigError(f"StatusBlock.result: got {self.result!r}, PASS excludes every other verdict")
 

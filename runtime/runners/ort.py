@@ -10,6 +10,7 @@ import onnxruntime as ort
 
 from cada_edge.bundle import MODEL, Bundle
 from cada_edge.errors import EngineError
+from cada_edge.protocols import check_batch
 from cada_edge.runtime.runners.onnx_wire import refuse_external_data
 from cada_edge.types import ImageSpec, MapSpec, Prediction, UInt8Array
 
@@ -63,12 +64,7 @@ class OrtRunner:
         """
         if self._session is None:
             raise EngineError("the runner is closed; open a new one")
-        expected = (self._batch or "N", *self._spec.size_hw, 3)
-        sizes_ok = batch.ndim == 4 and len(batch) >= 1 and batch.shape[1:] == expected[1:]
-        if batch.dtype != np.uint8 or not sizes_ok or self._batch not in (None, len(batch)):
-            raise EngineError(
-                f"batch is {batch.dtype} {batch.shape}, expected uint8 {expected}; use cada_edge.imaging.prepare"
-            )
+        check_batch(batch, self._spec, self._batch)
         try:
             outputs = self._session.run(_OUTPUTS, {"image": np.ascontiguousarray(batch)})
         except Exception as error:  # ONNX Runtime's exceptions share no base but Exception

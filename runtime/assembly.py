@@ -1,0 +1,62 @@
+"""From a `LineConfig` to open sources, links and sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from cada_edge.bundle import Bundle
+from cada_edge.protocols import Sink, Source
+from cada_edge.runtime.config import LineConfig
+from cada_edge.runtime.publisher import Publisher
+from cada_edge.runtime.registers import model_checksum
+from cada_edge.runtime.sinks.images import RejectImages
+from cada_edge.runtime.sinks.isolated import IsolatedSink
+from cada_edge.runtime.sinks.log import LogSink
+from cada_edge.runtime.sinks.modbus import ModbusSink
+from cada_edge.runtime.sinks.modbus_server import ServerOptions
+from cada_edge.runtime.sinks.table import TableSink
+from cada_edge.runtime.sources.camera import CameraOptions
+from cada_edge.runtime.sources.uri import open_source
+
+
+def open_sources(config: LineConfig, stack: ExitStack) -> list[tuple[str, Source]]:
+    """Every source with its id, closed by `stack`. Raises `SourceError` or `ConfigError`."""
+    opened: list[tuple[str, Source]] = []
+    for entry in config.sources:
+        source = open_source(entry.uri, entry.id, config.base_dir, CameraOptions(stall_s=entry.stall_s))
+        stack.callback(source.close)
+        opened.append((entry.id, source))
+    return opened
+
+
+def open_links(config: LineConfig, bundle: Bundle, stack: ExitStack) -> list[ModbusSink]:
+    """What PLCs watch, closed by `stack`. Raises `SinkError`."""
+    modbus = config.sinks.modbus
+    if modbus is None:
+        return []
+    threshold = bundle.manifest.threshold
+    checksum = model_checksum(bundle.sha256, threshold.value if threshold else None)
+    options = ServerOptions(**modbus.model_dump(exclude={"min_hold_ms"}))
+    return [stack.enter_context(ModbusSink(options, Publisher(checksum, modbus.min_hold_ms)))]
+
+
+def open_sinks(config: LineConfig, on_error: Callable[[str, Exception], None], stack: ExitStack) -> list[IsolatedSink]:
+    """Everything else that takes verdicts, each isolated, closed by `stack`. Raises `SinkError`."""
+    opened: list[IsolatedSink] = []
+
+    def isolate(name: str, sink: Sink, depth: int) -> None:
+        opened.append(IsolatedSink(sink, name, on_error, depth))
+        stack.callback(opened[-1].close)
+
+    sinks = config.sinks
+    if sinks.log is not None:
+        isolate("log", LogSink(), 256)
+    if sinks.records is not None and sinks.records.csv is not None:
+        isolate("csv", TableSink(sinks.records.csv, "csv"), 1024)
+    if sinks.records is not None and sinks.records.jsonl is not None:
+        isolate("jsonl", TableSink(sinks.records.jsonl, "jsonl"), 1024)
+    if sinks.rejects is not None:
+        rejects = sinks.rejects
+        isolate("rejects", RejectImages(rejects.dir, rejects.max_files, rejects.max_bytes), 16)
+    return opened

@@ -1,0 +1,212 @@
+"""``line.yaml``: what a line consists of, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from cada_edge.errors import ConfigError
+
+MAX_FILE_BYTES = 1 << 20
+_ID = r"^[A-Za-z0-9_-]{1,40}$"
+
+
+class _Strict(BaseModel):
+    """Unknown keys and silent conversions are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SourceConfig(_Strict):
+    """One camera, video or folder; `uri` as in `cada_edge.runtime.sources.uri`."""
+
+    uri: str = Field(min_length=1)
+    id: str = Field(default="cam1", pattern=_ID)
+    stall_s: float = Field(default=3.0, gt=0, le=600)
+
+
+class ModbusConfig(_Strict):
+    """The Modbus TCP server; `base` is the zero-based address of the status block."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=502, ge=0, le=65535)
+    base: int = Field(default=100, ge=0, le=65536 - 32)
+    stale_ms: int = Field(default=1000, ge=100, le=60_000)
+    linger_ms: int = Field(default=300, ge=0, le=10_000)
+    min_hold_ms: int = Field(default=20, ge=0, le=10_000)
+
+
+class LogConfig(_Strict):
+    """Every verdict as one JSON line on standard error; there is nothing to set."""
+
+
+class RecordsConfig(_Strict):
+    """Tables that verdicts are appended to."""
+
+    csv: Path | None = Field(default=None, strict=False)
+    jsonl: Path | None = Field(default=None, strict=False)
+
+
+class RejectsConfig(_Strict):
+    """Pictures of parts that did not pass."""
+
+    dir: Path = Field(strict=False)
+    max_files: int = Field(default=1000, ge=1)
+    max_bytes: int = Field(default=1 << 30, ge=1)
+
+
+class SinksConfig(_Strict):
+    """Where verdicts go; a sink that is not named is off."""
+
+    modbus: ModbusConfig | None = None
+    log: LogConfig | None = None
+    records: RecordsConfig | None = None
+    rejects: RejectsConfig | None = None
+
+
+class LineConfig(_Strict):
+    """A whole line. Paths are absolute once read with `load_config`.
+
+    Attributes:
+        schema_: the file's version, 1 (``schema`` in the file).
+        bundle: the model and its threshold.
+        threads: threads inside an operator; all cores where absent.
+        deadline_ms: from capture to verdict; a later one is undecided, never a pass.
+        max_frames: stop after so many.
+        sources: taken in turn.
+    """
+
+    schema_: Literal[1] = Field(alias="schema")
+    bundle: Path = Field(strict=False)
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    deadline_ms: Annotated[float, Field(gt=0)] | None = None
+    max_frames: Annotated[int, Field(ge=1)] | None = None
+    sources: tuple[SourceConfig, ...] = Field(min_length=1, strict=False)
+    sinks: SinksConfig = SinksConfig()
+    _base_dir: Path = PrivateAttr(default_factory=Path)
+
+    @property
+    def base_dir(self) -> Path:
+        """Folder that relative paths in source uris are relative to."""
+        return self._base_dir
+
+    @field_validator("sources")
+    @classmethod
+    def _distinct(cls, sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
+        ids = [source.id for source in sources]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"ids {ids} must differ")
+        return sources
+
+    @model_validator(mode="after")
+    def _deadline_before_stale(self) -> LineConfig:
+        modbus = self.sinks.modbus
+        if modbus and self.deadline_ms and self.deadline_ms > modbus.stale_ms:
+            raise ValueError(
+                f"deadline_ms {self.deadline_ms} is longer than sinks.modbus.stale_ms {modbus.stale_ms}: "
+                "a frame in time would look like a hung pipeline"
+            )
+        return self
+
+
+def load_config(path: Path) -> LineConfig:
+    """Read a ``line.yaml``; relative paths in it are relative to its folder.
+
+    Raises `ConfigError` naming the file, the field, what was found and what was expected.
+    """
+    document = _parse(path, _read(path))
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: got {_kind(document)}, expected keys such as schema, bundle, sources")
+    if document.get("schema") not in (None, 1):
+        raise ConfigError(f"{path}: schema: got {document['schema']!r}, expected 1; install a newer cada-edge")
+    return _absolute(parse_config(document, str(path)), path.resolve().parent)
+
+
+def parse_config(document: dict[str, Any], label: str = "line") -> LineConfig:
+    """Check a document already parsed. Raises `ConfigError`; `label` says where it is from."""
+    try:
+        return LineConfig.model_validate(document)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors(include_url=False)]
+        raise ConfigError("\n".join(f"{label}: {line}" for line in lines)) from error
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """The safe loader, which otherwise keeps the last of two equal keys in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {name!r} stands twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read: {error.strerror}; check the path") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes; this is no line.yaml")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _parse(path: Path, text: str) -> object:
+    if "&" in text and "*" in text and any(isinstance(e, yaml.AliasEvent) for e in _events(path, text)):
+        raise ConfigError(f"{path}: YAML anchors and aliases are not accepted; write the value out")
+    try:
+        return yaml.load(text, _UniqueKeys)  # noqa: S506  # a subclass of SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _events(path: Path, text: str) -> list[yaml.Event]:
+    try:
+        return list(yaml.parse(text, yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _explain(problem: Any) -> str:
+    """Path of the field, what was found, what was expected."""
+    field = ".".join(str(part) for part in problem["loc"]) or "line"
+    got, kind = problem["input"], problem["type"]
+    if kind == "extra_forbidden":
+        return f"{field}: unknown key; check the spelling"
+    if kind == "missing":
+        return f"{field}: missing; it must be given"
+    expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    shown = repr(got) if isinstance(got, (str, int, float, type(None))) else _kind(got)
+    return f"{field}: got {shown}, expected {expected}"
+
+
+def _kind(value: object) -> str:
+    return {dict: "a mapping", list: "a list", str: "a text", type(None): "nothing"}.get(
+        type(value), type(value).__name__
+    )
+
+
+def _absolute(config: LineConfig, base: Path) -> LineConfig:
+    """Every path joined to the folder of the file it stands in."""
+    records, rejects = config.sinks.records, config.sinks.rejects
+    changes: dict[str, Any] = {}
+    if records:
+        paths = {k: base / p if (p := getattr(records, k)) else None for k in ("csv", "jsonl")}
+        changes["records"] = records.model_copy(update=paths)
+    if rejects:
+        changes["rejects"] = rejects.model_copy(update={"dir": base / rejects.dir})
+    sinks = config.sinks.model_copy(update=changes)
+    resolved = config.model_copy(update={"bundle": base / config.bundle, "sinks": sinks})
+    resolved._base_dir = base  # noqa: SLF001  # of the model this module defines
+    return resolved

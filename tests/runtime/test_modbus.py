@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from runtime_kit import BASE, Plc, make_frame, python_env, wait_until
+
+from cada_edge.decision import undecided
+from cada_edge.errors import SinkError
+from cada_edge.runtime.publisher import Publisher
+from cada_edge.runtime.registers import HEAD, TAIL, OfflineReason, ResultFlag, StatusFlag
+from cada_edge.runtime.sinks.modbus import ModbusSink, _explain
+from cada_edge.runtime.sinks.modbus_server import ServerOptions
+from cada_edge.types import Verdict
+
+Connect = Callable[[int], Plc]
+SAFE = ResultFlag.UNKNOWN | ResultFlag.REJECT
+
+
+def verdict(number: int, passed: bool = True) -> Verdict:
+    now_ns = time.monotonic_ns()
+    score = 0.1 if passed else 0.9
+    return Verdict("ok" if passed else "ng", score, 0.5, "cam1", number, now_ns, now_ns, "because")
+
+
+@contextmanager
+def modbus(stale_ms: int = 60_000, **changes: int) -> Iterator[ModbusSink]:
+    options = ServerOptions(port=0, stale_ms=stale_ms, linger_ms=changes.pop("linger_ms", 0))
+    with ModbusSink(options, Publisher(checksum=7, min_hold_ms=0)) as sink:
+        yield sink
+
+
+def test_before_the_first_verdict_there_is_no_result(plc: Connect) -> None:
+    """A PLC that connects early reads no PASS, no sequence number and the model's checksum."""
+    with modbus() as sink:
+        sink.alive()
+        view = plc(sink.port)
+        wait_until(lambda: StatusFlag.ONLINE in view.block().flags)
+        block = view.block()
+        assert (block.result, block.seq, block.checksum) == (0, 0, 7)
+        assert StatusFlag.RESULTS_VALID not in block.flags
+
+
+def test_each_verdict_shows_with_its_sequence_and_counters(plc: Connect) -> None:
+    """PASS, FAIL and UNKNOWN reach the PLC with scores, toggle bit and totals."""
+    with modbus() as sink:
+        view = plc(sink.port)
+        frame = make_frame()
+        lost = make_frame(image=None, status="incomplete")
+        answers = [verdict(1), verdict(2, passed=False), undecided(lost, "frame is incomplete", time.monotonic_ns())]
+        expected = [ResultFlag.PASS, ResultFlag.FAIL | ResultFlag.REJECT, SAFE | ResultFlag.IMAGE_QUALITY]
+        for seq, (answer, result) in enumerate(zip(answers, expected, strict=True), start=1):
+            sink.send(answer, lost if answer.status == "undecided" else frame, None)
+            wait_until(lambda seq=seq: view.block().seq == seq)
+            block = view.block()
+            assert block.result == result
+            assert (StatusFlag.RESULT_TOGGLE in block.flags) == (seq % 2 == 1)
+        assert (block.total, block.rejected, block.unknown, block.error) == (3, 2, 1, 1)
+
+
+def test_no_read_is_ever_torn(plc: Connect) -> None:
+    """In 3,000 reads while verdicts change as fast as they can, head and tail always agree."""
+    stop = threading.Event()
+    with modbus() as sink:
+
+        def change() -> None:
+            for number in range(1_000_000):
+                if stop.is_set():
+                    return
+                sink.send(verdict(number, number % 2 == 0), make_frame(), None)
+                time.sleep(0.0005)
+
+        worker = threading.Thread(target=change)
+        worker.start()
+        try:
+            view = plc(sink.port)
+            reads = [view.words() for _ in range(3000)]
+        finally:
+            stop.set()
+            worker.join()
+    assert all(words[HEAD] == words[TAIL] for words in reads)
+    assert all((words[2] == ResultFlag.PASS) == (words[HEAD] % 2 == 1) for words in reads if words[HEAD])
+    assert len({words[HEAD] for words in reads}) > 100
+
+
+def test_input_and_holding_registers_agree(plc: Connect) -> None:
+    """PLCs that only know input registers read the same block."""
+    with modbus() as sink:
+        sink.send(verdict(1), make_frame(), None)
+        view = plc(sink.port)
+        wait_until(lambda: view.block().seq == 1)
+        inputs = view.client.read_input_registers(BASE, count=32).registers
+        holding = view.words()
+        assert inputs[2:] == holding[2:]
+
+
+def test_clients_cannot_write(plc: Connect) -> None:
+    """A PLC program that writes into the status area by mistake gets an error and changes nothing."""
+    with modbus() as sink:
+        view = plc(sink.port)
+        before = view.words()
+        assert view.client.write_register(BASE + 2, 1).isError()
+        assert view.client.write_registers(BASE, [1] * 32).isError()
+        assert view.client.write_coil(BASE, value=True).isError()
+        assert view.client.mask_write_register(address=BASE + 2, and_mask=0, or_mask=1).isError()
+        assert view.words()[2:] == before[2:]
+
+
+def test_registers_outside_the_block_do_not_exist(plc: Connect) -> None:
+    """A wrong base address is an error at the PLC, never plausible zeros."""
+    with modbus() as sink:
+        view = plc(sink.port)
+        assert view.client.read_holding_registers(BASE - 1, count=32).isError()
+        assert view.client.read_holding_registers(BASE + 1, count=32).isError()
+
+
+def test_garbage_on_the_wire_leaves_the_server_up(plc: Connect) -> None:
+    """Random bytes from a port scanner do not end the server."""
+    with modbus() as sink:
+        for noise in (b"\xff" * 300, b"GET / HTTP/1.0\r\n\r\n", b"\0"):
+            with socket.create_connection(("127.0.0.1", sink.port)) as stranger:
+                stranger.sendall(noise)
+        assert plc(sink.port).block().seq == 0
+        assert sink.healthy()
+
+
+def test_a_silent_pipeline_looks_dead(plc: Connect) -> None:
+    """Without signs of life the heartbeat stops and the last PASS gives way to the safe state."""
+    with modbus(stale_ms=1000) as sink:
+        view = plc(sink.port)
+        sink.send(verdict(1), make_frame(), None)
+        wait_until(lambda: view.block().heartbeat > 0)
+        wait_until(lambda: view.block().offline == OfflineReason.PIPELINE_STALLED)
+        first = view.block()
+        time.sleep(0.3)
+        second = view.block()
+        assert first.heartbeat == second.heartbeat
+        assert second.result == SAFE
+        assert not second.flags & (StatusFlag.ONLINE | StatusFlag.RESULTS_VALID)
+        assert second.seq == 1
+
+
+def test_the_heartbeat_moves_while_the_pipeline_lives(plc: Connect) -> None:
+    """Signs of life alone, without verdicts, keep the heartbeat stepping by one."""
+    with modbus() as sink:
+        sink.alive()
+        view = plc(sink.port)
+        beats: list[int] = []
+        wait_until(lambda: bool(beats.append(view.block().heartbeat)) or beats[-1] >= beats[0] + 3)
+        assert all(b - a in (0, 1) for a, b in zip(beats, beats[1:], strict=False))
+
+
+def test_closing_leaves_the_safe_state_then_nobody_listens(plc: Connect) -> None:
+    """After `close` a PLC first reads Offline and REJECT, then loses the connection."""
+    with modbus(linger_ms=3000) as sink:
+        view = plc(sink.port)
+        sink.send(verdict(1), make_frame(), None)
+        wait_until(lambda: view.block().seq == 1)
+        closing = threading.Thread(target=sink.close)
+        closing.start()
+        wait_until(lambda: view.block().offline == OfflineReason.STOPPED)
+        assert view.block().result == SAFE
+        closing.join()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", sink.port), timeout=1)
+
+
+def test_a_dead_server_is_told(plc: Connect) -> None:
+    """If the server process is killed, sending raises and health falls; nothing hangs."""
+    with modbus() as sink:
+        sink._process.kill()
+        wait_until(lambda: not sink.healthy())
+        with pytest.raises(SinkError, match=f"127.0.0.1:{sink.port}"):
+            sink.send(verdict(1), make_frame(), None)
+
+
+def test_a_frozen_server_never_blocks_the_pipeline() -> None:
+    """With the server stopped, sending fails instead of waiting; thawed, it shows the newest block only."""
+    with modbus() as sink:
+        sink._process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(SinkError):
+                for number in range(10_000):
+                    sink.send(verdict(number), make_frame(), None)
+        finally:
+            sink._process.send_signal(signal.SIGCONT)
+
+
+def test_a_busy_port_is_explained() -> None:
+    """The error names host, port and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SinkError, match=rf"127\.0\.0\.1:{port}.*another program.*sinks\.modbus\.port"):
+            ModbusSink(ServerOptions(port=port), Publisher())
+
+
+def test_an_address_of_another_machine_is_explained() -> None:
+    """A host this machine does not have is named, with the setting to change."""
+    with pytest.raises(SinkError, match=r"203\.0\.113\.1.*sinks\.modbus\.host"):
+        ModbusSink(ServerOptions(host="203.0.113.1", port=0), Publisher())
+
+
+def test_a_privileged_port_is_explained() -> None:
+    """Port 502 without the privilege names two ways out."""
+    refusal = {"errno": errno.EACCES, "error": "Permission denied"}
+    assert "1502" in _explain(ServerOptions(port=502), refusal)
+    if os.geteuid() != 0:  # root may listen on every port
+        with pytest.raises(SinkError, match="1502"):
+            ModbusSink(ServerOptions(port=502), Publisher())
+
+
+PIPELINE = """
+import sys, time
+from cada_edge.runtime.publisher import Publisher
+from cada_edge.runtime.sinks.modbus import ModbusSink, _explain
+from cada_edge.runtime.sinks.modbus_server import ServerOptions
+from cada_edge.types import Frame, Verdict
+sink = ModbusSink(ServerOptions(port=0, stale_ms=1000, linger_ms=2000), Publisher())
+now = time.monotonic_ns()
+verdict = Verdict("ok", 0.1, 0.5, "cam1", 1, now, now, "because")
+sink.send(verdict, Frame(None, "cam1", 1, now, now), None)
+print(sink.port, flush=True)
+while True:
+    sink.alive()
+    time.sleep(0.05)
+"""
+
+
+@contextmanager
+def pipeline() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    process = subprocess.Popen([sys.executable, "-c", PIPELINE], env=python_env(), stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process, int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_stopped_pipeline_process_looks_dead(plc: Connect) -> None:
+    """SIGSTOP of the whole pipeline: its PASS does not outlive `stale_ms`."""
+    with pipeline() as (process, port):
+        view = plc(port)
+        wait_until(lambda: view.block().result == ResultFlag.PASS)
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: view.block().offline == OfflineReason.PIPELINE_STALLED)
+        assert view.block().result == SAFE
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: StatusFlag.ONLINE in view.block().flags)
+
+
+def test_a_killed_pipeline_process_leaves_no_pass(plc: Connect) -> None:
+    """SIGKILL of the pipeline: the safe state shows, then the server ends by itself."""
+    with pipeline() as (process, port):
+        view = plc(port)
+        wait_until(lambda: view.block().result == ResultFlag.PASS)
+        process.kill()
+        wait_until(lambda: view.block().offline == OfflineReason.STOPPED)
+        assert view.block().result == SAFE
+        wait_until(lambda: not listening(port))
+
+
+def listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(shutil.which("mbpoll") is None, reason="mbpoll is not installed: apt-get install mbpoll")
+@pytest.mark.parametrize("table", ["3", "4"])
+def test_libmodbus_reads_the_same_block(table: str) -> None:
+    """mbpoll, built on another Modbus library, reads every word, and the floats with high word first."""
+    with modbus() as sink:
+        sink.send(verdict(1, passed=False), make_frame(), None)
+        common = ["-0", "-1", "-p", str(sink.port), "-q", "127.0.0.1"]
+        words = mbpoll(["-t", f"{table}:hex", "-r", str(BASE), "-c", "32", *common])
+        floats = mbpoll(["-t", f"{table}:float", "-B", "-r", str(BASE + 6), "-c", "2", *common])
+    assert int(words[BASE + HEAD], 16) == int(words[BASE + TAIL], 16) == 1
+    assert int(words[BASE + 2], 16) == ResultFlag.FAIL | ResultFlag.REJECT
+    assert [float(v) for v in floats.values()] == pytest.approx([0.9, 0.5])
+
+
+def mbpoll(arguments: list[str]) -> dict[int, str]:
+    """Address to value, as mbpoll prints them."""
+    done = subprocess.run(["mbpoll", *arguments], capture_output=True, text=True, timeout=30, check=True)
+    pairs = (line[1:].split("]:") for line in done.stdout.splitlines() if line.startswith("["))
+    return {int(address): value.strip() for address, value in pairs}
