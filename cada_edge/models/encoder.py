@@ -16,7 +16,7 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from cada_edge.errors import ConfigError, DataError, MissingDependencyError
@@ -186,6 +186,7 @@ def _from_file(config: EncoderConfig, path: Path, net: nn.Module) -> dict[str, T
         raise DataError(f"encoder weights {path} do not exist")
     if path.suffix != ".safetensors":
         raise DataError(f"encoder weights {path}: only .safetensors files are read, got {path.suffix or 'no suffix'!r}")
+    _refuse_larger_sibling(config, path)
     # timm renames and truncates as the architecture needs, but keeps random values for whatever
     # the file lacks: what differs between two loads did not come from the file.
     state, again = (_load_by_timm(config, path) for _ in range(2))
@@ -193,6 +194,19 @@ def _from_file(config: EncoderConfig, path: Path, net: nn.Module) -> dict[str, T
     if missing or state.keys() != net.state_dict().keys():
         raise DataError(f"encoder weights {path} are not those of {config.name}: no values for {missing[:3]}")
     return state
+
+
+def _refuse_larger_sibling(config: EncoderConfig, path: Path) -> None:
+    """A deeper network of the same family has every tensor of `config.name`, and more: not its weights."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"encoder weights {path} are not a whole safetensors file: {error}") from error
+    known = set(timm.create_model(config.name, pretrained=False).state_dict())
+    extra = sorted(names - known)
+    if extra and names & known:  # with no name in common, timm may still know how to translate them
+        raise DataError(f"encoder weights {path} are not those of {config.name}: it has no {extra[:3]}")
 
 
 def _load_by_timm(config: EncoderConfig, path: Path) -> dict[str, Tensor]:
