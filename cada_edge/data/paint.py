@@ -207,10 +207,12 @@ def light(canvas: Float32Array, rng: np.random.Generator, unevenness: float) -> 
 
 def expose(canvas: Float32Array, rng: np.random.Generator, sigma: float = 0.006) -> UInt8Array:
     """Sensor: shot noise of about `sigma` at mid grey, then uint8 (S, S, 3)."""
-    grain = rng.standard_normal(canvas.shape, np.float32) * np.float32(sigma)
     clean = np.clip(canvas, 0, 1)
-    noisy = clean + grain * np.sqrt(0.2 + 1.6 * clean)
-    return np.asarray(np.clip(np.rint(noisy * 255), 0, 255), np.uint8)
+    noisy = rng.standard_normal(canvas.shape, np.float32)
+    noisy *= np.sqrt(0.2 + 1.6 * clean)
+    noisy *= np.float32(255 * sigma)
+    noisy += clean * np.float32(255)
+    return np.asarray(np.clip(np.rint(noisy), 0, 255), np.uint8)
 
 
 def _fixed(points: Points, size: int) -> npt.NDArray[np.int32]:

@@ -196,7 +196,7 @@ def _write(folder: Path, shot: Shot, size_px: int) -> None:
     image, mask = shoot(shot.product, shot.flaw, size_px, shot.seed)
     place = folder / shot.folder
     place.mkdir(parents=True, exist_ok=True)
-    imaging.write_png(place / f"{shot.number:03d}.png", image)
+    imaging.write_png(place / f"{shot.number:03d}.png", image, compress_level=1)  # noise does not pack
     if shot.flaw:
         truth = folder / "ground_truth" / shot.flaw
         truth.mkdir(parents=True, exist_ok=True)

@@ -156,7 +156,7 @@ def _break_thread(flaw: Flaw, weft: Float32Array, row: npt.NDArray[np.int64], x:
     start = rng.uniform(0.1, 0.5)
     stop = start + rng.uniform(0.15, 0.45)
     torn = (row >= first) & (row < first + count) & (x > start) & (x < stop)
-    return np.where(torn, np.float32(0.12), weft).astype(np.float32)
+    return np.where(torn, weft * np.float32(0.4), weft).astype(np.float32)
 
 
 def _hole(canvas: Float32Array, flaw: Flaw) -> Float32Array:
