@@ -49,6 +49,7 @@ COMMANDS = {
     "evaluate": Command("evaluate", "Measure a bundle on labelled images and write a report."),
     "export": Command("train", "Add the ONNX graph to a bundle, checked against the model."),
     "run": Command("runtime", "Run a line: camera in, verdicts out to the PLC."),
+    "watch": Command("runtime", "Read a running line over Modbus TCP, as its PLC does."),
     "predict": Command("runtime", "Judge single images and show where they differ."),
     "inspect": Command("runtime", "Verify a bundle and show what is in it."),
     "doctor": Command("runtime", "Show what is installed, what is missing and what mends it."),

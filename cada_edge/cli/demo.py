@@ -1,0 +1,151 @@
+"""``cada-edge demo``: the whole job, each step the command a user would type."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+
+from cada_edge.data.dataset import scan
+from cada_edge.errors import CadaEdgeError, DataError
+
+_STOP_TIMEOUT_S = 20.0
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo leaves behind.")] = Path("demo"),
+    *,
+    data: Annotated[
+        Path | None, typer.Option(help="Your images, in MVTec AD layout; without it a small line is drawn.")
+    ] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Training steps; fewer on the small line.")] = None,
+    size: Annotated[int, typer.Option(help="Model input, pixels a side.")] = 256,
+    products: Annotated[int, typer.Option(min=3, help="Products of the small line.")] = 4,
+    images: Annotated[int, typer.Option(min=12, help="Good training images of each of them.")] = 60,
+    verdicts: Annotated[int, typer.Option(min=1, help="Verdicts the Modbus client waits for.")] = 40,
+    seed: Annotated[int, typer.Option(help="Of the drawing and the training.")] = 0,
+) -> None:
+    """Run the whole job: data, train, export, calibrate, evaluate, run the line, read it over Modbus.
+
+    Run again after an interruption, it goes on with the step that was not finished.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    out.mkdir(parents=True, exist_ok=True)
+    job = _Job(console, out, (data or out / "parts").resolve())
+    if data is None and not job.data.is_dir():
+        quarter = str(max(6, images // 4))
+        job.step("draw a line of products", "synthesize", job.data, "--products", products, "--train", images,
+                 "--test-good", quarter, "--test-defect", quarter, "--size", size, "--seed", seed)  # fmt: skip
+    if not job.bundle.exists():
+        steps = iterations or (1500 if data else 300)
+        job.step("train one model on all of them", "train", job.data, "--out", job.bundle, "--size", size,
+                 "--iterations", steps, "--seed", seed)  # fmt: skip
+    job.step("export it, checked against PyTorch", "export", job.bundle, "--images", job.data)
+    job.step("set one threshold from good images it has not seen", "calibrate", job.bundle, job.data,
+             "--target-frr", "0.05")  # fmt: skip
+    report = out / "report.html"
+    job.step("measure it on good and defective parts", "evaluate", job.bundle, job.data, "--report", report,
+             "--json", out / "evaluation.json")  # fmt: skip
+    _stream(job, verdicts)
+    console.print(
+        f"\n[bold]Done.[/] Open {report} in a browser; {job.bundle} and {out / 'line.yaml'} are yours to keep."
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One demo: where it talks, where it writes, what it looks at."""
+
+    console: Console
+    out: Path
+    data: Path
+
+    @property
+    def bundle(self) -> Path:
+        return self.out / "line.cada"
+
+    def step(self, title: str, *arguments: object) -> None:
+        """Show and run one command. Raises `CadaEdgeError` when it fails."""
+        words = [str(argument) for argument in arguments]
+        self.console.print(f"\n[bold]{title}[/]\n[dim]$ cada-edge {shlex.join(words)}[/]")
+        code = subprocess.run(_command(*words), check=False).returncode  # noqa: S603  # our own program
+        if code:
+            raise CadaEdgeError(f"demo stopped: `cada-edge {words[0]}` left with {code}; its message stands above")
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "cada_edge", *words]
+
+
+def _stream(job: _Job, verdicts: int) -> None:
+    """Run the line in one process and read it over Modbus from another."""
+    port = _free_port()
+    line = job.out / "line.yaml"
+    line.write_text(yaml.safe_dump(_line(job, port), sort_keys=False))
+    job.console.print(
+        f"\n[bold]run the line, and read its verdicts over Modbus TCP[/]\n[dim]$ cada-edge run {line} &[/]"
+    )
+    with (job.out / "line.log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603  # our own program
+            _command("run", str(line)), stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            job.step(
+                "a Modbus client in a process of its own", "watch", "127.0.0.1", "--port", port, "--count", verdicts
+            )
+            _independent(job, port)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(_STOP_TIMEOUT_S)
+    if code:
+        raise CadaEdgeError(f"demo stopped: `cada-edge run` left with {code}; see {job.out / 'line.log'}")
+
+
+def _independent(job: _Job, port: int) -> None:
+    """The same block through mbpoll (libmodbus), which shares no code with us."""
+    program = shutil.which("mbpoll")
+    if program is None:
+        job.console.print(
+            "[dim]mbpoll is not installed; with it (apt install mbpoll) a second, foreign client reads too[/]"
+        )
+        return
+    command = [program, "-1", "-m", "tcp", "-p", str(port), "-t", "4", "-r", "101", "-c", "25", "127.0.0.1"]
+    job.console.print(f"\n[bold]the same words through a foreign client[/]\n[dim]$ {shlex.join(command)}[/]")
+    subprocess.run(command, check=True, timeout=30)  # noqa: S603  # found by name on the path
+
+
+def _line(job: _Job, port: int) -> dict[str, object]:
+    """A line.yaml that shows every product's test images in turn."""
+    folders = sorted({item.path.parent.parent for item in scan(job.data).test()})
+    if not folders:
+        raise DataError(f"{job.data}: no test images to stream; expected <product>/test/<kind>/*.png")
+    sources = [{"id": f"cam{i + 1}", "uri": f"folder:{folder}?fps=3&loop=1"} for i, folder in enumerate(folders)]
+    return {
+        "schema": 1,
+        "bundle": job.bundle.name,
+        "deadline_ms": 900,
+        "sources": sources,
+        "sinks": {
+            "modbus": {"host": "127.0.0.1", "port": port},
+            "log": {},
+            "records": {"jsonl": "verdicts.jsonl"},
+            "rejects": {"dir": "rejects", "max_files": 200},
+        },
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
