@@ -1,7 +1,7 @@
 # make demo    the whole job by itself (DATA=folder runs it on real images)
 # make test    lint, types, tests and coverage
 # make lint    ruff and mypy alone
-# make bench   latency of the exported graph on this machine (BUNDLE=file)
+# make bench   latency of the exported graph and of its bare encoder here (BUNDLE=file)
 # Needs: python3 (>= 3.10) with its venv module, and make. Everything else comes by itself.
 
 PYTHON ?= python3
@@ -39,7 +39,7 @@ lint: $(STAMP)
 	$(BIN)/mypy cada_edge tests
 
 bench: $(STAMP)
-	$(BIN)/cada-edge bench $(BUNDLE)
+	$(BIN)/python tests/bench_latency.py $(BUNDLE)
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* *.egg-info
