@@ -83,7 +83,7 @@ class LineConfig(_Strict):
     schema_: Literal[1] = Field(alias="schema")
     bundle: Path = Field(strict=False)
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
-    deadline_ms: Annotated[float, Field(gt=0)] | None = None
+    deadline_ms: Annotated[float, Field(gt=0, le=3_600_000)] | None = None
     max_frames: Annotated[int, Field(ge=1)] | None = None
     sources: tuple[SourceConfig, ...] = Field(min_length=1, strict=False)
     sinks: SinksConfig = SinksConfig()

@@ -69,7 +69,7 @@ class BlockView:
 
     def __init__(self, stale_ms: int) -> None:
         self._block = StatusBlock()
-        self._alive_ns = 0
+        self._alive_ns = 0  # 0 until the pipeline has spoken: STARTING shows
         self._stale_ns = stale_ms * 1_000_000
         self._heartbeat = 0
         self._stopped = False
@@ -97,7 +97,7 @@ class BlockView:
         shown = self._block
         if self._stopped:
             shown = safe(shown, OfflineReason.STOPPED)
-        elif not self.alive(now_ns):
+        elif self._alive_ns and not self.alive(now_ns):
             shown = safe(shown, OfflineReason.PIPELINE_STALLED)
         return encode(replace(shown, heartbeat=self._heartbeat))
 

@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves it out
 
-from runtime_kit import Plc, make_bundle  # noqa: E402  # after the path is set
+from runtime_kit import Plc, make_bundle  # after the path is set
 
-from cada_edge.bundle import Bundle  # noqa: E402  # after the path is set
+from cada_edge.bundle import Bundle  # after the path is set
 
 
 @pytest.fixture

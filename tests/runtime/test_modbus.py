@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from runtime_kit import BASE, Plc, make_frame, python_env, wait_until
@@ -28,6 +29,7 @@ SAFE = ResultFlag.UNKNOWN | ResultFlag.REJECT
 
 
 def verdict(number: int, passed: bool = True) -> Verdict:
+    """A verdict made now."""
     now_ns = time.monotonic_ns()
     score = 0.1 if passed else 0.9
     return Verdict("ok" if passed else "ng", score, 0.5, "cam1", number, now_ns, now_ns, "because")
@@ -35,6 +37,7 @@ def verdict(number: int, passed: bool = True) -> Verdict:
 
 @contextmanager
 def modbus(stale_ms: int = 60_000, **changes: int) -> Iterator[ModbusSink]:
+    """A sink on a free port, whose pipeline counts as alive for a minute."""
     options = ServerOptions(port=0, stale_ms=stale_ms, linger_ms=changes.pop("linger_ms", 0))
     with ModbusSink(options, Publisher(checksum=7, min_hold_ms=0)) as sink:
         yield sink
@@ -61,11 +64,16 @@ def test_each_verdict_shows_with_its_sequence_and_counters(plc: Connect) -> None
         expected = [ResultFlag.PASS, ResultFlag.FAIL | ResultFlag.REJECT, SAFE | ResultFlag.IMAGE_QUALITY]
         for seq, (answer, result) in enumerate(zip(answers, expected, strict=True), start=1):
             sink.send(answer, lost if answer.status == "undecided" else frame, None)
-            wait_until(lambda seq=seq: view.block().seq == seq)
+            wait_until(partial(shows, view, seq))
             block = view.block()
             assert block.result == result
             assert (StatusFlag.RESULT_TOGGLE in block.flags) == (seq % 2 == 1)
         assert (block.total, block.rejected, block.unknown, block.error) == (3, 2, 1, 1)
+
+
+def shows(view: Plc, seq: int) -> bool:
+    """True once the block with this number is up."""
+    return view.block().seq == seq
 
 
 def test_no_read_is_ever_torn(plc: Connect) -> None:
@@ -155,9 +163,11 @@ def test_the_heartbeat_moves_while_the_pipeline_lives(plc: Connect) -> None:
     with modbus() as sink:
         sink.alive()
         view = plc(sink.port)
-        beats: list[int] = []
-        wait_until(lambda: bool(beats.append(view.block().heartbeat)) or beats[-1] >= beats[0] + 3)
-        assert all(b - a in (0, 1) for a, b in zip(beats, beats[1:], strict=False))
+        first = view.block().heartbeat
+        beats = {first}
+        while max(beats) < first + 3:
+            beats.add(view.block().heartbeat)
+        assert beats == {first, first + 1, first + 2, first + 3}
 
 
 def test_closing_leaves_the_safe_state_then_nobody_listens(plc: Connect) -> None:
@@ -190,10 +200,15 @@ def test_a_frozen_server_never_blocks_the_pipeline() -> None:
         sink._process.send_signal(signal.SIGSTOP)
         try:
             with pytest.raises(SinkError):
-                for number in range(10_000):
-                    sink.send(verdict(number), make_frame(), None)
+                flood(sink)
         finally:
             sink._process.send_signal(signal.SIGCONT)
+
+
+def flood(sink: ModbusSink) -> None:
+    """More blocks than any socket holds."""
+    for number in range(10_000):
+        sink.send(verdict(number), make_frame(), None)
 
 
 def test_a_busy_port_is_explained() -> None:
@@ -238,6 +253,7 @@ while True:
 
 @contextmanager
 def pipeline() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A pipeline in its own process and its Modbus port, killed at the end."""
     process = subprocess.Popen([sys.executable, "-c", PIPELINE], env=python_env(), stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -271,6 +287,7 @@ def test_a_killed_pipeline_process_leaves_no_pass(plc: Connect) -> None:
 
 
 def listening(port: int) -> bool:
+    """True if somebody answers on the port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

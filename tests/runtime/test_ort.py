@@ -26,22 +26,27 @@ def outside(tensor: onnx.TensorProto) -> onnx.TensorProto:
 
 
 def secret() -> onnx.TensorProto:
+    """A tensor that lives in another file."""
     return outside(helper.make_tensor("secret", TensorProto.FLOAT, [], [1.0]))
 
 
 def in_initializer(model: onnx.ModelProto) -> None:
+    """Hide it among the weights."""
     model.graph.initializer.append(secret())
 
 
 def in_constant(model: onnx.ModelProto) -> None:
+    """Hide it in a constant."""
     model.graph.node.append(helper.make_node("Constant", [], ["c"], value=secret()))
 
 
 def in_function(model: onnx.ModelProto) -> None:
+    """Hide it in a function's body."""
     model.functions[0].node.append(helper.make_node("Constant", [], ["c"], value=secret()))
 
 
 def in_branch(model: onnx.ModelProto) -> None:
+    """Hide it in a branch."""
     branch = helper.make_graph([helper.make_node("Constant", [], ["c"], value=secret())], "branch", [], [])
     model.graph.node.append(helper.make_node("If", ["zero"], ["d"], then_branch=branch, else_branch=branch))
 
@@ -85,7 +90,7 @@ def test_the_same_picture_gives_the_same_numbers(bundle: Bundle) -> None:
         np.zeros((1, 3, SIDE, SIDE), np.uint8),
     ],
 )
-def test_a_wrong_batch_is_refused(bundle: Bundle, batch: np.ndarray) -> None:  # type: ignore[type-arg]  # any array
+def test_a_wrong_batch_is_refused(bundle: Bundle, batch: np.ndarray) -> None:
     """The error holds both shapes and names the function that prepares pictures."""
     with OrtRunner(bundle) as runner, pytest.raises(EngineError, match=r"expected uint8 \('N', 32, 32, 3\).*prepare"):
         runner.infer(batch)
@@ -110,7 +115,7 @@ def test_a_graph_with_other_outputs_is_refused() -> None:
     """A graph that lacks an output cannot be loaded by accident."""
     model = tiny_model()
     del model.graph.output[3]
-    with pytest.raises(EngineError, match="expected .*gamma"):
+    with pytest.raises(EngineError, match=r"expected .*gamma"):
         OrtRunner(make_bundle(model))
 
 

@@ -52,9 +52,11 @@ class Script:
         self._steps, self.released = steps, False
 
     def isOpened(self) -> bool:  # noqa: N802  # OpenCV's name
-        return True  # as OpenCV says even of a dead stream
+        """True, as OpenCV says even of a dead stream."""
+        return True
 
     def read(self) -> tuple[bool, Any]:
+        """Play the next step."""
         step = next(self._steps, "end")
         if step == "end":
             return False, None
@@ -65,6 +67,7 @@ class Script:
         return True, np.full((4, 4, 3), step, np.uint8)
 
     def release(self) -> None:
+        """Remember it."""
         self.released = True
 
 

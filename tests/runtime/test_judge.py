@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from runtime_kit import MAP_SPEC, SPEC, THRESHOLD, make_bundle, make_frame, tiny_model
+
+from cada_edge.errors import EngineError
+from cada_edge.runtime.judge import Judge
+from cada_edge.runtime.publisher import Publisher
+from cada_edge.runtime.registers import WORST_SCORE, ErrorCode, OfflineReason, ResultFlag, StatusFlag
+from cada_edge.runtime.runners.ort import OrtRunner
+from cada_edge.types import ImageSpec, MapSpec, Prediction, UInt8Array
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Broken:
+    """A runner whose device is gone."""
+
+    spec: ImageSpec = SPEC
+    map_spec: MapSpec = MAP_SPEC
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def infer(self, batch: UInt8Array) -> Prediction:
+        """Fail as told."""
+        raise self._error
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is open."""
+
+
+def judge(**settings: Any) -> Judge:
+    """A judge over the tiny model; `model`, `threshold`, deadline and clock may be set."""
+    model = settings.pop("model", None)
+    threshold = settings.pop("threshold", THRESHOLD)
+    return Judge(OrtRunner(make_bundle(model), 1), threshold, **settings)
+
+
+@pytest.mark.parametrize(("level", "status"), [(0, "ok"), (127, "ok"), (128, "ng"), (255, "ng")])
+def test_the_score_decides(level: int, status: str) -> None:
+    """A dark picture passes, a bright one does not; the limit itself passes."""
+    assert judge().judge(make_frame(level)).verdict.status == status
+
+
+def test_pictures_of_any_size_are_judged() -> None:
+    """The frame is fitted to the model before it is judged."""
+    frame = make_frame(image=np.zeros((480, 640, 3), np.uint8))
+    assert judge().judge(frame).verdict.passed
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_without_a_threshold_nothing_passes(level: int) -> None:
+    """A bundle that was never calibrated gives undecided verdicts that say so."""
+    verdict = judge(threshold=None).judge(make_frame(level)).verdict
+    assert verdict.status == "undecided"
+    assert "calibrate" in verdict.reason
+
+
+def test_a_score_that_is_no_number_is_undecided() -> None:
+    """0 / 0 in the graph is a reject."""
+    assert judge(model=tiny_model(nan=True)).judge(make_frame()).verdict.status == "undecided"
+
+
+@pytest.mark.parametrize("error", [EngineError("device lost"), RuntimeError("boom"), MemoryError()])
+def test_a_runner_that_fails_is_undecided(error: Exception) -> None:
+    """Whatever a runner raises, the frame gets its verdict and the error is handed on."""
+    judgement = Judge(Broken(error), THRESHOLD).judge(make_frame())
+    assert judgement.verdict.status == "undecided"
+    assert judgement.error is error
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"image": None}, {"image": None, "status": "incomplete"}, {"status": "late"}, {"image": np.zeros((0, 4, 3))}],
+)
+def test_a_frame_without_a_picture_is_undecided(changes: dict[str, Any]) -> None:
+    """No image, a wrong one, or one that came late: undecided."""
+    assert judge().judge(make_frame(0, **changes)).verdict.status == "undecided"
+
+
+@pytest.mark.parametrize("ticks", [[50e6 + 1] * 3, [0, 50e6 + 1, 50e6 + 1]])
+def test_a_late_verdict_never_passes(ticks: list[float]) -> None:
+    """Too old before or after the inference: undecided and marked late, whatever the score."""
+    clock = itertools.chain(ticks, itertools.repeat(ticks[-1]))
+    judgement = judge(deadline_ms=50, clock=lambda: int(next(clock))).judge(make_frame(0, t_capture_ns=0))
+    assert judgement.verdict.status == "undecided"
+    assert judgement.frame.status == "late"
+    assert "deadline is 50 ms" in judgement.verdict.reason
+
+
+def test_a_verdict_in_time_passes() -> None:
+    """Exactly at the deadline is in time."""
+    assert judge(deadline_ms=50, clock=lambda: 50_000_000).judge(make_frame(0, t_capture_ns=0)).verdict.passed
+
+
+def publish(publisher: Publisher, level: int, now_ns: int = 0, **settings: Any) -> Any:
+    """The block after one more picture of brightness `level`."""
+    judgement = judge(clock=lambda: now_ns, **settings).judge(make_frame(level, t_capture_ns=now_ns))
+    return publisher.verdict(judgement.verdict, judgement.frame, judgement.prediction)
+
+
+def test_a_reject_is_held() -> None:
+    """Within the hold a good part shows REJECT alone, and PASS again afterwards."""
+    publisher = Publisher(min_hold_ms=100)
+    results = [publish(publisher, level, ms * 1_000_000).result for level, ms in ((0, 0), (255, 10), (0, 50), (0, 110))]
+    assert results == [ResultFlag.PASS, ResultFlag.FAIL | ResultFlag.REJECT, ResultFlag.REJECT, ResultFlag.PASS]
+
+
+def test_every_cause_of_unknown_has_its_code() -> None:
+    """The PLC can tell missing threshold, broken runner, bad number and bad frame apart."""
+    publisher = Publisher()
+    assert publish(publisher, 0, threshold=None).error == ErrorCode.NO_THRESHOLD
+    assert publish(publisher, 0, model=tiny_model(nan=True)).error == ErrorCode.NOT_FINITE
+    broken = Judge(Broken(EngineError("gone")), THRESHOLD).judge(make_frame())
+    assert publisher.verdict(broken.verdict, broken.frame, broken.prediction).error == ErrorCode.ENGINE_FAILED
+    block = publish(publisher, 0)
+    assert (block.error, StatusFlag.ERROR in block.flags) == (ErrorCode.NONE, False)
+
+
+def test_no_score_is_shown_as_the_worst() -> None:
+    """A PLC that compares the score by itself rejects an undecided part."""
+    assert publish(Publisher(), 0, threshold=None).score == WORST_SCORE
+
+
+def test_coming_back_online_shows_no_old_result() -> None:
+    """After the safe state the line is online again without any valid result or PASS."""
+    publisher = Publisher()
+    publish(publisher, 0)
+    publisher.offline(OfflineReason.SOURCE_LOST)
+    block = publisher.online()
+    assert StatusFlag.ONLINE in block.flags
+    assert StatusFlag.RESULTS_VALID not in block.flags
+    assert ResultFlag.PASS not in block.result

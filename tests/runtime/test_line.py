@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runtime_kit import (
+    THRESHOLD,
+    Plc,
+    make_bundle,
+    make_frame,
+    picture,
+    tiny_model,
+    wait_until,
+    write_line,
+)
+
+from cada_edge.bundle import MODEL, Bundle
+from cada_edge.errors import BundleIntegrityError, EngineError, SourceError
+from cada_edge.imaging import write_png
+from cada_edge.protocols import Source
+from cada_edge.runtime.config import load_config
+from cada_edge.runtime.health import LineSummary, Problems
+from cada_edge.runtime.judge import Judge
+from cada_edge.runtime.line import Line, run_line
+from cada_edge.runtime.publisher import Publisher
+from cada_edge.runtime.registers import OfflineReason, ResultFlag, StatusFlag
+from cada_edge.runtime.runners.ort import OrtRunner
+from cada_edge.runtime.sinks.modbus import ModbusSink
+from cada_edge.runtime.sinks.modbus_server import ServerOptions
+from cada_edge.types import Frame, Prediction, UInt8Array, Verdict
+
+Connect = Callable[[int], Plc]
+
+
+def quiet(*_: object) -> None:
+    """Problems are read from the summary here."""
+
+
+def run(config: Path) -> tuple[LineSummary, list[Verdict]]:
+    """The summary and every verdict of a line.yaml."""
+    verdicts: list[Verdict] = []
+    return run_line(load_config(config), verdicts.append, quiet), verdicts
+
+
+class Scripted:
+    """A source that plays frames and then ends, breaks or waits."""
+
+    def __init__(self, frames: list[Frame], then: Exception | threading.Event | None = None) -> None:
+        self._frames, self._then, self.lost = frames, then, False
+
+    def frames(self) -> Iterator[Frame]:
+        """Play them."""
+        yield from self._frames
+        if isinstance(self._then, Exception):
+            raise self._then
+        if self._then is not None:
+            self.lost = True
+            self._then.wait(30)
+
+    def healthy(self) -> bool:
+        """True until it waits."""
+        return not self.lost
+
+    def close(self) -> None:
+        """Stop waiting."""
+        if isinstance(self._then, threading.Event):
+            self._then.set()
+
+
+class Hanging(OrtRunner):
+    """A runner whose device hangs on bright pictures until told to go on."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle, 1)
+        self.go = threading.Event()
+
+    def infer(self, batch: UInt8Array) -> Prediction:
+        """Wait at a bright picture."""
+        if batch.max() == 255:
+            self.go.wait(30)
+        return super().infer(batch)
+
+
+def line(*sources: Source, runner: OrtRunner | None = None, **settings: Any) -> Line:
+    """A line over sources made here."""
+    judge = Judge(runner or OrtRunner(make_bundle(), 1), THRESHOLD)
+    named = [(f"cam{index}", source) for index, source in enumerate(sources)]
+    return Line(judge, named, problems=Problems(quiet), **settings)
+
+
+def frames(*levels: int) -> list[Frame]:
+    """Frames of the given brightness."""
+    return [make_frame(level, index) for index, level in enumerate(levels)]
+
+
+def test_a_line_judges_a_folder(tmp_path: Path) -> None:
+    """Each picture gets one verdict, in order, and every record agrees with it."""
+    config = write_line(
+        tmp_path, sinks={"records": {"jsonl": "v.jsonl", "csv": "v.csv"}, "rejects": {"dir": "rejects"}}
+    )
+    summary, verdicts = run(config)
+    assert [v.status for v in verdicts] == ["ok", "ng", "ok", "ng"]
+    records = [json.loads(text) for text in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert [(r["frame_id"], r["status"], r["score"]) for r in records] == [
+        (v.frame_id, v.status, v.score) for v in verdicts
+    ]
+    assert (summary.frames, summary.ok, summary.ng, summary.stopped_by, summary.problems) == (4, 2, 2, "end", ())
+    assert len(list((tmp_path / "rejects").iterdir())) == 4
+
+
+def test_a_broken_picture_is_a_reject_not_the_end(tmp_path: Path) -> None:
+    """A damaged file in the folder is undecided; its neighbours are judged."""
+    config = write_line(tmp_path)
+    (tmp_path / "images" / "1.png").write_bytes(b"")
+    _, verdicts = run(config)
+    assert [v.status for v in verdicts] == ["ok", "undecided", "ok", "ng"]
+
+
+def test_without_a_threshold_no_part_passes(tmp_path: Path) -> None:
+    """An uncalibrated bundle runs, and every verdict is undecided."""
+    summary, _ = run(write_line(tmp_path, make_bundle(threshold=None)))
+    assert (summary.ok, summary.ng, summary.undecided) == (0, 0, 4)
+
+
+def test_a_model_without_numbers_passes_nothing(tmp_path: Path) -> None:
+    """NaN scores are undecided throughout."""
+    summary, _ = run(write_line(tmp_path, make_bundle(tiny_model(nan=True))))
+    assert summary.undecided == 4
+
+
+def test_an_impossible_deadline_passes_nothing(tmp_path: Path) -> None:
+    """With a deadline no computer meets, every verdict is late and undecided."""
+    summary, _ = run(write_line(tmp_path, deadline_ms=0.0001))
+    assert (summary.ok, summary.undecided, summary.late) == (0, 4, 4)
+
+
+def test_a_line_stops_after_max_frames(tmp_path: Path) -> None:
+    """An endless source is cut off at the number asked for."""
+    config = write_line(tmp_path, max_frames=7, sources=[{"uri": "folder:images?loop=1"}])
+    summary, verdicts = run(config)
+    assert (summary.frames, len(verdicts), summary.stopped_by) == (7, 7, "max_frames")
+
+
+def test_several_sources_take_turns(tmp_path: Path) -> None:
+    """Two folders are both judged to their ends, neither waiting for the other's."""
+    sources = [{"uri": "folder:images", "id": "top"}, {"uri": "folder:images", "id": "side"}]
+    _, verdicts = run(write_line(tmp_path, sources=sources))
+    seen = [v.source_id for v in verdicts]
+    assert sorted(seen) == ["side"] * 4 + ["top"] * 4
+    assert set(seen[:4]) == {"top", "side"}
+
+
+def test_a_sink_on_a_full_disk_harms_no_other(tmp_path: Path) -> None:
+    """JSON lines cannot be written; CSV holds every verdict and the summary names the problem."""
+    config = write_line(tmp_path, sinks={"records": {"jsonl": "/dev/full", "csv": "v.csv"}})
+    summary, verdicts = run(config)
+    assert [v.status for v in verdicts] == ["ok", "ng", "ok", "ng"]
+    assert len((tmp_path / "v.csv").read_text().splitlines()) == 5
+    assert any("No space left" in problem and "4 times" in problem for problem in summary.problems)
+
+
+def test_a_callback_that_fails_harms_nothing(tmp_path: Path) -> None:
+    """An error in the user's own code is noted; every frame is judged."""
+
+    def fail(_: Verdict) -> None:
+        raise ZeroDivisionError("user code")
+
+    summary = run_line(load_config(write_line(tmp_path)), fail, quiet)
+    assert summary.frames == 4
+    assert summary.problems == ("on_verdict: user code (4 times)",)
+
+
+def test_a_source_that_breaks_is_told_and_the_other_goes_on() -> None:
+    """One camera's error ends that camera; the summary says which, the rest is judged."""
+    summary = line(Scripted(frames(0), SourceError("cable pulled")), Scripted(frames(0, 255, 0))).run()
+    assert (summary.frames, summary.stopped_by) == (4, "end")
+    assert summary.source_errors == ("source cam0: cable pulled",)
+
+
+def test_a_warm_up_that_fails_never_goes_online() -> None:
+    """A runner that cannot run is an error at start, not a stream of rejects."""
+    runner = OrtRunner(make_bundle(), 1)
+    runner.close()
+    with pytest.raises(EngineError, match="closed"):
+        line(Scripted(frames(0)), runner=runner).run()
+
+
+def test_a_changed_bundle_never_runs(tmp_path: Path) -> None:
+    """One flipped byte in the bundle stops the line before anything is opened."""
+    config = write_line(tmp_path)
+    data = bytearray((tmp_path / "line.cada").read_bytes())
+    at = data.find(make_bundle().files[MODEL]) + 100
+    data[at] ^= 1
+    (tmp_path / "line.cada").write_bytes(bytes(data))
+    with pytest.raises(BundleIntegrityError):
+        run(config)
+
+
+def test_no_frame_is_judged_twice_or_forgotten(tmp_path: Path) -> None:
+    """A hundred frames give a hundred verdicts with ids in order."""
+    config = write_line(tmp_path)
+    for index in range(100):
+        write_png(tmp_path / "images" / f"x{index:03d}.png", picture(index))
+    summary, verdicts = run(config)
+    assert [v.frame_id for v in verdicts] == list(range(104))
+    assert summary.ok + summary.ng + summary.undecided == summary.frames == 104
+
+
+@pytest.fixture
+def modbus() -> Iterator[Callable[..., ModbusSink]]:
+    """Opens Modbus sinks on free ports; closed at the end."""
+    with ExitStack() as stack:
+
+        def start(stale_ms: int = 60_000, linger_ms: int = 0) -> ModbusSink:
+            options = ServerOptions(port=0, stale_ms=stale_ms, linger_ms=linger_ms)
+            return stack.enter_context(ModbusSink(options, Publisher(min_hold_ms=0)))
+
+        yield start
+
+
+def test_a_hung_inference_looks_dead_to_the_plc(plc: Connect, modbus: Callable[..., ModbusSink]) -> None:
+    """While the model hangs, the earlier PASS gives way to the safe state; later it recovers."""
+    runner, link = Hanging(make_bundle()), modbus(stale_ms=1000)
+    view, released = plc(link.port), threading.Event()
+    running = threading.Thread(
+        target=line(Scripted(frames(0, 255, 0), released), runner=runner, links=[link], max_frames=3).run
+    )
+    running.start()
+    wait_until(lambda: view.block().offline == OfflineReason.PIPELINE_STALLED)
+    assert view.block().seq == 1
+    assert view.block().result == ResultFlag.UNKNOWN | ResultFlag.REJECT
+    runner.go.set()
+    running.join()
+
+
+def test_a_lost_camera_takes_the_line_offline(plc: Connect, modbus: Callable[..., ModbusSink]) -> None:
+    """A camera that gives nothing any more: heartbeat goes on, Online and PASS fall."""
+    link, over = modbus(), threading.Event()
+    view, one = plc(link.port), line(Scripted(frames(0), over), links=[link])
+    running = threading.Thread(target=one.run)
+    running.start()
+    wait_until(lambda: view.block().offline == OfflineReason.SOURCE_LOST)
+    block = view.block()
+    assert (block.seq, block.result) == (1, ResultFlag.UNKNOWN | ResultFlag.REJECT)
+    assert StatusFlag.ONLINE not in block.flags
+    wait_until(lambda: view.block().heartbeat > block.heartbeat)
+    one.stop()
+    running.join()
+
+
+def test_a_plc_link_that_dies_does_not_stop_the_line(modbus: Callable[..., ModbusSink]) -> None:
+    """With the Modbus server killed every frame is still judged, and the summary tells."""
+    link = modbus()
+    link._process.kill()
+    summary = line(Scripted(frames(0, 255, 0)), links=[link]).run()
+    assert summary.frames == 3
+    assert any(problem.startswith("ModbusSink: the Modbus server") for problem in summary.problems)
