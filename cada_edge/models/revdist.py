@@ -81,6 +81,19 @@ class _Neck(nn.Module):
         return squeezed
 
 
+class _Stage(nn.Module):
+    """One step of the decoder: grow to the next stride, then refine, (N, C_in, h', w') to (N, C_out, h, w)."""
+
+    def __init__(self, c_in: int, c_out: int, blocks: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_conv(c_in, c_out), *(_Residual(c_out) for _ in range(blocks)))
+
+    def forward(self, x: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        # To a size, not by a factor: an input of 96 px has an odd map at stride 32.
+        grown: Tensor = self.body(F.interpolate(x, size=size_hw, mode="nearest"))
+        return grown
+
+
 @register
 class RevDist(Detector):
     """Reverse distillation on frozen features. See the module's docstring."""
@@ -101,12 +114,12 @@ class RevDist(Detector):
             _conv(config.bottleneck, wide, kernel=1), *(_Residual(wide) for _ in range(config.blocks))
         )
         self.stages, self.heads = nn.ModuleList(), nn.ModuleList()
-        previous, previous_stride = wide, 2 * strides[-1]
+        previous = wide
         for count, stride in reversed(list(zip(channels, strides, strict=True))):
             width = wide if stride > strides[0] or len(strides) == 1 else config.width
-            self.stages.append(_stage(previous, width, previous_stride // stride, config.blocks))
+            self.stages.append(_Stage(previous, width, config.blocks))
             self.heads.append(nn.Conv2d(width, count, 1))
-            previous, previous_stride = width, stride
+            previous = width
         # Mean distance of each layer on the training images: layers then weigh the same.
         self.register_buffer("layer_level", torch.ones(len(channels)))
 
@@ -124,8 +137,8 @@ class RevDist(Detector):
         teacher = self.scaler(features)
         x = self.expand(self.neck(teacher))
         student = []
-        for stage, head in zip(self.stages, self.heads, strict=True):
-            x = stage(x)
+        for stage, head, goal in zip(self.stages, self.heads, reversed(teacher), strict=True):
+            x = stage(x, (goal.shape[2], goal.shape[3]))
             student.append(head(x))
         return [cosine_distance(t, s) for t, s in zip(teacher, reversed(student), strict=True)]
 
@@ -136,14 +149,6 @@ class RevDist(Detector):
             for i, d in enumerate(self.layer_distances(features))
         ]
         return torch.cat(maps, dim=1).mean(dim=1)
-
-
-def _stage(c_in: int, c_out: int, factor: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Upsample(scale_factor=float(factor), mode="nearest"),
-        _conv(c_in, c_out),
-        *(_Residual(c_out) for _ in range(blocks)),
-    )
 
 
 def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
