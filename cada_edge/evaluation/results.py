@@ -37,6 +37,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.protocol not in ("absolute", "model", "separate"):
             raise ConfigError(f"protocol: got {self.protocol!r}, expected 'absolute', 'model' or 'separate'")
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size: got {self.batch_size}, expected an integer >= 1")
         rates = (*self.targets_frr, self.confidence)
         if not self.targets_frr or not all(math.isfinite(rate) and 0 < rate < 1 for rate in rates):
             raise ConfigError(

@@ -11,7 +11,6 @@ import pytest
 from cada_edge.bundle import Bundle, Component, Manifest
 from cada_edge.data.dataset import Dataset, scan
 from cada_edge.imaging import write_png
-from cada_edge.protocols import Runner
 from cada_edge.types import ImageSpec, MapSpec, Prediction, UInt8Array
 
 SPEC = ImageSpec(size_hw=(32, 32))
@@ -34,14 +33,14 @@ class BrightnessRunner:
     def close(self) -> None:
         """Nothing to free."""
 
-    def __enter__(self) -> Runner:
+    def __enter__(self) -> BrightnessRunner:  # noqa: PYI034  # Python 3.10 has no typing.Self
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def runner() -> BrightnessRunner:
     """A deterministic runner without weights."""
     return BrightnessRunner()

@@ -14,7 +14,6 @@ from cada_edge.alignment import image_score, normalise
 from cada_edge.bundle import Bundle, Component, Manifest
 from cada_edge.data.dataset import Dataset, scan
 from cada_edge.imaging import write_png
-from cada_edge.protocols import Runner
 from cada_edge.types import ImageSpec, MapSpec, Prediction, UInt8Array
 
 SPEC = ImageSpec(size_hw=(32, 32))
@@ -38,14 +37,14 @@ class PixelRunner:
     def close(self) -> None:
         """Nothing to free."""
 
-    def __enter__(self) -> Runner:
+    def __enter__(self) -> PixelRunner:  # noqa: PYI034  # Python 3.10 has no typing.Self
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def runner() -> PixelRunner:
     """A deterministic runner that scores pixel statistics."""
     return PixelRunner()
@@ -86,7 +85,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return scan(root)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_bundle() -> Callable[[Dataset], Bundle]:
     """Build a bundle that calls every third training image fit, align, calibrate."""
 
