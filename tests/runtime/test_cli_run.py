@@ -7,21 +7,42 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from runtime_kit import Plc, make_bundle, picture, python_env, wait_until, write_line
 
+from cada_edge.cli.app import run as program
 from cada_edge.imaging import write_png
 from cada_edge.runtime.registers import OfflineReason, ResultFlag, StatusFlag
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def cada_edge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the program to its end, as a user would."""
-    command = [sys.executable, "-m", "cada_edge", *map(str, arguments)]
-    return subprocess.run(command, env=python_env(), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+@dataclass(frozen=True)
+class Done:
+    """What a user gets: exit code, standard output, standard error."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Program = Callable[..., Done]
+
+
+@pytest.fixture
+def cada_edge(capsys: pytest.CaptureFixture[str]) -> Program:
+    """The program, run to its end in this process."""
+
+    def call(*arguments: str | Path) -> Done:
+        with pytest.raises(SystemExit) as left:
+            program([str(argument) for argument in arguments])
+        code = left.value.code
+        return Done(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return call
 
 
 def free_port() -> int:
@@ -54,7 +75,7 @@ def endless(folder: Path, port: int) -> Path:
     return write_line(folder, sources=[{"uri": "folder:images?loop=1&fps=100"}], sinks=sinks)
 
 
-def test_run_prints_a_summary_for_scripts(tmp_path: Path) -> None:
+def test_run_prints_a_summary_for_scripts(tmp_path: Path, cada_edge: Program) -> None:
     """`--json` puts one object on standard output and nothing else."""
     done = cada_edge("run", write_line(tmp_path, sinks={"log": {}}), "--json", "--max-frames", "3")
     summary = json.loads(done.stdout)
@@ -62,7 +83,7 @@ def test_run_prints_a_summary_for_scripts(tmp_path: Path) -> None:
     assert done.stderr.count('"event": "verdict"') == 3
 
 
-def test_run_prints_a_summary_for_people(tmp_path: Path) -> None:
+def test_run_prints_a_summary_for_people(tmp_path: Path, cada_edge: Program) -> None:
     """Without `--json` the counts are in words."""
     done = cada_edge("run", write_line(tmp_path))
     assert "2 ok, 2 ng, 0 undecided" in done.stdout
@@ -102,7 +123,7 @@ def listening(port: int) -> bool:
     return True
 
 
-def test_a_busy_port_is_one_line_and_exit_1(tmp_path: Path) -> None:
+def test_a_busy_port_is_one_line_and_exit_1(tmp_path: Path, cada_edge: Program) -> None:
     """Nothing starts, and the message names the setting."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -122,7 +143,9 @@ def test_a_busy_port_is_one_line_and_exit_1(tmp_path: Path) -> None:
         (lambda d: [p.unlink() for p in (d / "images").iterdir()], "no picture"),
     ],
 )
-def test_bad_input_is_one_clear_error(tmp_path: Path, spoil: Callable[[Path], object], words: str) -> None:
+def test_bad_input_is_one_clear_error(
+    tmp_path: Path, cada_edge: Program, spoil: Callable[[Path], object], words: str
+) -> None:
     """A wrong file ends `run` with exit code 1 and a message that names it."""
     config = write_line(tmp_path)
     spoil(tmp_path)
@@ -132,7 +155,7 @@ def test_bad_input_is_one_clear_error(tmp_path: Path, spoil: Callable[[Path], ob
     assert "Traceback" not in done.stderr
 
 
-def test_predict_judges_images_and_draws_panels(tmp_path: Path) -> None:
+def test_predict_judges_images_and_draws_panels(tmp_path: Path, cada_edge: Program) -> None:
     """One row an image, a panel for each, exit code 3 because one is not ok."""
     write_line(tmp_path)
     images = [tmp_path / "images" / "0.png", tmp_path / "images" / "1.png"]
@@ -142,14 +165,14 @@ def test_predict_judges_images_and_draws_panels(tmp_path: Path) -> None:
     assert sorted(str(p) for p in (tmp_path / "out").iterdir()) == [row["panel"] for row in rows]
 
 
-def test_predict_of_good_images_leaves_with_0(tmp_path: Path) -> None:
+def test_predict_of_good_images_leaves_with_0(tmp_path: Path, cada_edge: Program) -> None:
     """All ok: exit code 0 and a table for people."""
     write_line(tmp_path)
     done = cada_edge("predict", tmp_path / "line.cada", tmp_path / "images" / "0.png")
     assert (done.returncode, "ok" in done.stdout) == (0, True)
 
 
-def test_predict_before_calibration_shows_scores_without_a_verdict(tmp_path: Path) -> None:
+def test_predict_before_calibration_shows_scores_without_a_verdict(tmp_path: Path, cada_edge: Program) -> None:
     """Without a threshold an image is undecided, and its score is still there to look at."""
     make_bundle(threshold=None).write(tmp_path / "b.cada")
     write_png(tmp_path / "a.png", picture(51))
@@ -159,7 +182,7 @@ def test_predict_before_calibration_shows_scores_without_a_verdict(tmp_path: Pat
     assert row["score"] == pytest.approx(0.2)
 
 
-def test_predict_names_the_image_it_cannot_read(tmp_path: Path) -> None:
+def test_predict_names_the_image_it_cannot_read(tmp_path: Path, cada_edge: Program) -> None:
     """An unreadable picture is exit code 1 with its path."""
     write_line(tmp_path)
     (tmp_path / "x.png").write_bytes(b"x")

@@ -138,7 +138,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.sampled_from(["sources", "sinks", "bundle", "threads"]), ANYTHING)
 def test_any_document_is_read_or_refused(key: str, value: Any) -> None:
     """Whatever stands under a known key, the answer is a config or a `ConfigError`."""

@@ -240,7 +240,7 @@ from cada_edge.runtime.publisher import Publisher
 from cada_edge.runtime.sinks.modbus import ModbusSink, _explain
 from cada_edge.runtime.sinks.modbus_server import ServerOptions
 from cada_edge.types import Frame, Verdict
-sink = ModbusSink(ServerOptions(port=0, stale_ms=1000, linger_ms=2000), Publisher())
+sink = ModbusSink(ServerOptions(port=0, stale_ms=1000, linger_ms=1500), Publisher())
 now = time.monotonic_ns()
 verdict = Verdict("ok", 0.1, 0.5, "cam1", 1, now, now, "because")
 sink.send(verdict, Frame(None, "cam1", 1, now, now), None)
