@@ -136,7 +136,7 @@ def check_request(n: int, target_frr: float, confidence: float, method: Method, 
         supported = math.ceil(10_000 * supported_frr(n, confidence, method)) / 100
         raise ConfigError(
             f"target_frr: {n} good images cannot support {100 * target_frr:g} % ({method}); calibrate on at least "
-            f"{needed}, ask for {supported:.2f} % or more, or allow the highest good score as threshold (allow_small)"
+            f"{needed}, ask for {supported:.2f} % or more, or allow the highest good score as threshold (--allow-small)"
         )
 
 

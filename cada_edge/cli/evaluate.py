@@ -17,7 +17,7 @@ from cada_edge.data.dataset import scan
 from cada_edge.evaluation import EvaluateConfig, Evaluation, OperatingPoint
 from cada_edge.evaluation import evaluate as run_evaluation
 from cada_edge.evaluation.report import METRIC_TITLES, percent, worst, write_report
-from cada_edge.evaluation.results import ProtocolName
+from cada_edge.evaluation.results import AlignmentName, ProtocolName
 from cada_edge.imaging import write_atomic
 
 
@@ -65,27 +65,37 @@ def evaluate(
 def show(result: Evaluation, console: Console) -> None:
     """Print the side-by-side table, the gap and the notes."""
     console.print(result.notes[0], highlight=False)
-    console.print(_table(result))
+    console.print(_figures(result))
+    for index, rate in enumerate(result.config.targets_frr):
+        rows = [(row.name, row.operating[index]) for row in result.alignments if index < len(row.operating)]
+        if rows:
+            console.print(_operating(rate, rows))
     gap = result.gap_closure
-    console.print(f"Gap closure: {gap.text(0)} %{f' ({gap.reason})' if gap.reason else ''}", highlight=False)
+    console.print(f"Gap closure: {gap.reason if gap.value is None else f'{gap.text(0)} %'}", highlight=False)
     for note in result.notes[1:]:
         console.print(f"- {note}", style="dim", highlight=False)
 
 
-def _table(result: Evaluation) -> Table:
-    table = Table("%", box=None, pad_edge=False)
+def _figures(result: Evaluation) -> Table:
+    table = Table("%", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in METRIC_TITLES.values():
         table.add_column(title, justify="right")
-    for rate in result.config.targets_frr:
-        table.add_column(f"FRR\n@{100 * rate:g} %", justify="right")
-        table.add_column(f"worst\n@{100 * rate:g} %", justify="left")
-        table.add_column(f"recall\n@{100 * rate:g} %", justify="right")
     for row in result.alignments:
         figures = [getattr(row.metrics, field).text() for field in METRIC_TITLES]
-        cells = [cell for point in row.operating for cell in _cells(point)]
-        table.add_row(row.name, *figures, *cells, style="bold" if row.name == "cada" else None)
+        table.add_row(row.name, *figures, style=_style(row.name))
     return table
 
 
-def _cells(point: OperatingPoint) -> tuple[str, str, str]:
-    return percent(point.frr), worst(point), percent(point.recall)
+def _operating(rate: float, rows: list[tuple[AlignmentName, OperatingPoint]]) -> Table:
+    title = f"\nasked for {100 * rate:g} % false rejects"
+    table = Table(title, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("good\nrejected", justify="right")
+    table.add_column("\nworst product")
+    table.add_column("defects\ncaught", justify="right")
+    for name, point in rows:
+        table.add_row(name, percent(point.frr), worst(point), percent(point.recall), style=_style(name))
+    return table
+
+
+def _style(name: AlignmentName) -> str | None:
+    return "bold" if name == "cada" else None

@@ -193,5 +193,5 @@ def gap_closure(auroc: Callable[[Aligned], Measure], raw: Aligned, class_aware: 
     if none.value is None or labels.value is None or ours.value is None:
         return Measure(None, next(m.reason for m in (none, labels, ours) if m.value is None))
     if labels.value - none.value < MIN_GAP:
-        return Measure(None, f"labels gain only {100 * (labels.value - none.value):.1f} points: no gap to close")
+        return Measure(None, f"labels gain {100 * (labels.value - none.value):.1f} points: no gap to close")
     return Measure((ours.value - none.value) / (labels.value - none.value))
