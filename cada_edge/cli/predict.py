@@ -97,7 +97,9 @@ def _score(judgement: Judgement) -> float | None:
 
 
 def _render(rows: list[dict[str, Any]]) -> None:
-    table = Table("image", "verdict", "score", "threshold", "why", "panel")
+    table = Table()
+    for name in ("image", "verdict", "score", "threshold", "why", "panel"):
+        table.add_column(name, overflow="fold")
     for row in rows:
         score, threshold = (f"{row[key]:.4f}" if row[key] is not None else "-" for key in ("score", "threshold"))
         table.add_row(row["image"], row["status"], score, threshold, row["reason"], row["panel"] or "-")
