@@ -23,7 +23,7 @@ class Tolerance:
     """Largest difference the gate lets pass, per output: ``|a - b| / max(1, |a|)``.
 
     Relative above 1 and absolute below, since aligned scores of strange pictures reach tens.
-    The defaults are some fifty times what float32 rounding was measured to cause between
+    The defaults are over a hundred times what float32 rounding was measured to cause between
     PyTorch and ONNX Runtime, and far below the distance that separates good from bad.
 
     Attributes:
