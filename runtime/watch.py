@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ def watch(target: Target, poll_s: float = 0.01, patience_s: float = 30.0) -> Ite
 
     Raises `SinkError` after `patience_s` without an answer, be it at the start or later.
     """
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it reports every refused try; we report once
     client = ModbusTcpClient(target.host, port=target.port, timeout=target.timeout_s, retries=0)
     seen: int | None = None
     last_answer_s = time.monotonic()

@@ -64,9 +64,13 @@ def train(
     items = dataset.train()
     console.print(f"{len(items)} good images in {data}; {len(dataset.ignored)} other files ignored")
     work = out.with_name(f"{out.name}.work")
-    with stage_progress(console) as progress:
-        check(items, lambda done, total: progress("check images", done, total))
-        bundle = run_training(config, items, work, progress)
+    try:
+        with stage_progress(console) as progress:
+            check(items, lambda done, total: progress("check images", done, total))
+            bundle = run_training(config, items, work, progress)
+    except KeyboardInterrupt:
+        console.print(f"stopped; what is done is kept in {work}: the same command goes on from there")
+        raise
     if bundle is None:
         return
     bundle.write(out)

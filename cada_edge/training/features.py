@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -158,7 +159,10 @@ def _fill(folder: Path, pictures: Sequence[View], encoding: Encoding, tick: Tick
 
 def _open_map(path: Path, shape: tuple[int, ...], *, fresh: bool) -> np.memmap[Any, np.dtype[np.float16]]:
     if fresh:
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        created = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        with path.open("r+b") as stream:  # now, as an error: a full disk would kill the process at a later write
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+        return created
     found: np.memmap[Any, np.dtype[np.float16]] = np.load(path, mmap_mode="r+", allow_pickle=False)
     if found.shape != shape or found.dtype != np.float16:
         raise TrainingError(f"{path} holds {found.dtype} {found.shape}, expected float16 {shape}; delete its folder")
