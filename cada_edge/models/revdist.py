@@ -13,6 +13,7 @@ INT8); ordinary 3x3 convolutions.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -103,7 +104,7 @@ class RevDist(Detector):
 
     def __init__(self, config: RevDistConfig, channels: list[int], strides: tuple[int, ...], spec: MapSpec) -> None:
         super().__init__()
-        for fine, coarse in zip(strides, strides[1:], strict=False):
+        for fine, coarse in pairwise(strides):
             if coarse % fine or (coarse // fine).bit_count() != 1:
                 raise ConfigError(f"RevDist needs strides that double, got {strides}")
         self._config, self.strides, self.map_size_hw = config, strides, spec.size_hw

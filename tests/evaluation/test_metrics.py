@@ -19,7 +19,8 @@ STRETCH = ImageSpec(size_hw=(32, 32))
 def pair_auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     """Share of (negative, positive) pairs in the right order, ties as half."""
     pairs = list(product(scores[~positive], scores[positive]))
-    return float(sum((p > n) + 0.5 * (p == n) for n, p in pairs) / len(pairs))
+    total: float = sum(float(p > n) + 0.5 * float(p == n) for n, p in pairs)
+    return total / len(pairs)
 
 
 def slow_aupro(maps: np.ndarray, masks: np.ndarray, limit: float) -> float:

@@ -56,7 +56,7 @@ def test_the_runner_gives_what_the_model_gives(stored: tuple[UnifiedModel, Bundl
 def test_the_runner_refuses_a_float_batch(stored: tuple[UnifiedModel, Bundle]) -> None:
     """Pixels are uint8; anything else would be scaled twice."""
     with TorchRunner(stored[1], "cpu") as runner, pytest.raises(EngineError, match="float32"):
-        runner.infer(np.zeros((1, 64, 64, 3), np.float32))  # type: ignore[arg-type]  # the mistake under test
+        runner.infer(np.zeros((1, 64, 64, 3), np.float32))
 
 
 @pytest.mark.parametrize("part", ["encoder", "detector", "head"])
@@ -75,7 +75,8 @@ def test_an_unknown_kind_is_a_bundle_error(stored: tuple[UnifiedModel, Bundle], 
     """A bundle of another detector or head is refused by name."""
     manifest = stored[1].manifest
     config = getattr(manifest, field).config
-    changed = replace(manifest, **{field: Component("from-the-future", config)})
+    other = Component("from-the-future", config)
+    changed = replace(manifest, detector=other) if field == "detector" else replace(manifest, head=other)
     with pytest.raises(BundleError, match="from-the-future"):
         load_model(replace(stored[1], manifest=changed))
 
