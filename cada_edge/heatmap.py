@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cada_edge.errors import ConfigError, DataError
-from cada_edge.imaging import as_rgb
-from cada_edge.types import Float32Array, Status, UInt8Array
+from cada_edge.imaging import as_rgb, placement
+from cada_edge.types import Float32Array, ImageSpec, Status, UInt8Array
 
 LIMIT = 2.0
 NAN_RGB = (255, 0, 255)
@@ -49,12 +49,39 @@ def colours(values: Float32Array, limit: float = LIMIT) -> UInt8Array:
     return result
 
 
-def overlay(image: UInt8Array, values: Float32Array, limit: float = LIMIT, strength: float = 0.65) -> UInt8Array:
+def upsample(
+    cells: Float32Array, size_hw: tuple[int, int], spec: ImageSpec, interpolation: int = cv2.INTER_LINEAR
+) -> Float32Array:
+    """A map brought to its picture: float32 (h, w) to float32 `size_hw`, bilinear, half-pixel centres.
+
+    Under ``letterbox`` the padding is cut off on the way, as `cada_edge.imaging.prepare`
+    put it on.
+    """
+    if spec.resize == "stretch":
+        return np.asarray(cv2.resize(cells, size_hw[::-1], interpolation=interpolation), np.float32)
+    top, left, inner_h, inner_w = placement(size_hw, spec)
+    rows = _cells(size_hw[0], inner_h, top, cells.shape[0] / spec.size_hw[0])
+    columns = _cells(size_hw[1], inner_w, left, cells.shape[1] / spec.size_hw[1])
+    grid_x, grid_y = np.meshgrid(columns, rows)
+    found = cv2.remap(cells, grid_x, grid_y, interpolation, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.float32)
+
+
+def _cells(length: int, inner: int, offset: int, cells_per_px: float) -> Float32Array:
+    """Map coordinate of each of `length` picture pixels along one axis: float32 (length,)."""
+    in_input = (np.arange(length) + 0.5) * (inner / length) + offset
+    return (in_input * cells_per_px - 0.5).astype(np.float32)
+
+
+def overlay(
+    image: UInt8Array, values: Float32Array, spec: ImageSpec, limit: float = LIMIT, strength: float = 0.65
+) -> UInt8Array:
     """The picture with its aligned map laid over it.
 
     Args:
-        image: uint8 (H, W, 3) RGB, any size; the map is stretched to it.
+        image: uint8 (H, W, 3) RGB, any size, as it was before `cada_edge.imaging.prepare`.
         values: float32 (h, w), aligned map.
+        spec: how the picture became the input: where on the picture each cell lies.
         limit: value shown in the last colour of the scale.
         strength: opacity of the colours at values of 1 and more, in 0..1; it fades to
             nothing from 1 down to 0.5, so that normal parts stay visible.
@@ -65,7 +92,7 @@ def overlay(image: UInt8Array, values: Float32Array, limit: float = LIMIT, stren
     if not 0 <= strength <= 1:
         raise ConfigError(f"strength: got {strength!r}, expected a number in 0..1")
     picture = as_rgb(image)
-    full, unknown = _stretch(values, picture.shape[0], picture.shape[1])
+    full, unknown = _spread(values, (picture.shape[0], picture.shape[1]), spec)
     ramp = np.clip((full - _TRANSPARENT_BELOW) / (1 - _TRANSPARENT_BELOW), 0, 1)
     alpha = np.where(unknown, 1.0, ramp * strength).astype(np.float32)[:, :, None]
     colour = colours(np.where(unknown, np.nan, full).astype(np.float32), limit)
@@ -98,6 +125,7 @@ def panel(
     threshold: float | None,
     status: Status,
     *,
+    spec: ImageSpec,
     limit: float = LIMIT,
     side_px: int = 320,
 ) -> UInt8Array:
@@ -109,6 +137,7 @@ def panel(
         score: aligned score, or None.
         threshold: what it was compared with, or None.
         status: the verdict; also the colour of the title bar.
+        spec: how the picture became the model's input.
         limit: value shown in the last colour of the scale.
         side_px: longer side of each picture, at least 128.
 
@@ -119,7 +148,11 @@ def panel(
         raise ConfigError(f"side_px: got {side_px!r}, expected at least 128")
     picture = _shrink(as_rgb(image), side_px)
     height = max(picture.shape[0], 128)
-    columns = [_centred(picture, height), _centred(overlay(picture, values, limit), height), legend(height, limit)]
+    columns = [
+        _centred(picture, height),
+        _centred(overlay(picture, values, spec, limit), height),
+        legend(height, limit),
+    ]
     body = np.hstack(columns)
     bar = np.full((32, body.shape[1], 3), STATUS_RGB[status], np.uint8)
     words = f"{status.upper()}  score {_number(score)}  threshold {_number(threshold)}"
@@ -128,8 +161,10 @@ def panel(
     return np.vstack([bar, body])
 
 
-def _stretch(values: Float32Array, height: int, width: int) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
-    """The map at picture size, float32 (height, width), and where it is not a number.
+def _spread(
+    values: Float32Array, size_hw: tuple[int, int], spec: ImageSpec
+) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+    """The map at picture size, float32 `size_hw`, and where it is not a number.
 
     A cell that is not a number marks the whole area it stands for and no more: it is
     taken out before interpolating.
@@ -137,10 +172,9 @@ def _stretch(values: Float32Array, height: int, width: int) -> tuple[Float32Arra
     if values.ndim != 2 or 0 in values.shape:
         raise DataError(f"anomaly map has shape {values.shape}, expected (h, w) with no empty side")
     bad = ~np.isfinite(values)
-    clean = np.where(bad, 0, values).astype(np.float32)
-    full = cv2.resize(clean, (width, height), interpolation=cv2.INTER_LINEAR)
-    unknown = cv2.resize(bad.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    return np.asarray(full, np.float32), np.asarray(unknown, np.bool_)
+    full = upsample(np.where(bad, 0, values).astype(np.float32), size_hw, spec)
+    unknown = upsample(bad.astype(np.float32), size_hw, spec, cv2.INTER_NEAREST)
+    return full, np.asarray(unknown, np.bool_)
 
 
 def _shrink(image: UInt8Array, side_px: int) -> UInt8Array:

@@ -112,14 +112,23 @@ def prepare(image: UInt8Array, spec: ImageSpec) -> UInt8Array:
     height, width = spec.size_hw
     if spec.resize == "stretch":
         return _resize(rgb, height, width)
-    scale = min(height / rgb.shape[0], width / rgb.shape[1])
-    inner_h = min(height, max(1, round(rgb.shape[0] * scale)))
-    inner_w = min(width, max(1, round(rgb.shape[1] * scale)))
+    top, left, inner_h, inner_w = placement((rgb.shape[0], rgb.shape[1]), spec)
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = np.clip(np.rint(spec.mean), 0, 255).astype(np.uint8)
-    top, left = (height - inner_h) // 2, (width - inner_w) // 2
     canvas[top : top + inner_h, left : left + inner_w] = _resize(rgb, inner_h, inner_w)
     return canvas
+
+
+def placement(image_hw: tuple[int, int], spec: ImageSpec) -> tuple[int, int, int, int]:
+    """Where `prepare` puts a picture of `image_hw` in the input: top, left, height, width, in input pixels."""
+    height, width = spec.size_hw
+    if spec.resize == "stretch":
+        return 0, 0, height, width
+    scale = min(height / image_hw[0], width / image_hw[1])
+    inner_h, inner_w = (
+        min(side, max(1, round(length * scale))) for side, length in zip(spec.size_hw, image_hw, strict=True)
+    )
+    return (height - inner_h) // 2, (width - inner_w) // 2, inner_h, inner_w
 
 
 def write_png(path: Path, image: UInt8Array, compress_level: int = 3) -> None:

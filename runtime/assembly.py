@@ -41,7 +41,9 @@ def open_links(config: LineConfig, bundle: Bundle, stack: ExitStack) -> list[Mod
     return [stack.enter_context(ModbusSink(options, Publisher(checksum, modbus.min_hold_ms)))]
 
 
-def open_sinks(config: LineConfig, on_error: Callable[[str, Exception], None], stack: ExitStack) -> list[IsolatedSink]:
+def open_sinks(
+    config: LineConfig, bundle: Bundle, on_error: Callable[[str, Exception], None], stack: ExitStack
+) -> list[IsolatedSink]:
     """Everything else that takes verdicts, each isolated, closed by `stack`. Raises `SinkError`."""
     opened: list[IsolatedSink] = []
 
@@ -58,5 +60,6 @@ def open_sinks(config: LineConfig, on_error: Callable[[str, Exception], None], s
         isolate("jsonl", TableSink(sinks.records.jsonl, "jsonl"), 1024)
     if sinks.rejects is not None:
         rejects = sinks.rejects
-        isolate("rejects", RejectImages(rejects.dir, rejects.max_files, rejects.max_bytes), 16)
+        spec = bundle.manifest.spec
+        isolate("rejects", RejectImages(rejects.dir, spec, rejects.max_files, rejects.max_bytes), 16)
     return opened

@@ -155,7 +155,7 @@ def run_line(
         judge = Judge(runner, bundle.manifest.threshold, config.deadline_ms)
         with ExitStack() as until_line:
             links = open_links(config, bundle, until_line)
-            sinks = open_sinks(config, problems.note, until_line)
+            sinks = open_sinks(config, bundle, problems.note, until_line)
             sources = open_sources(config, until_line)
             until_line.pop_all()
         line = Line(

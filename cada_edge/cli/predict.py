@@ -17,7 +17,7 @@ from cada_edge.errors import DataError
 from cada_edge.heatmap import panel
 from cada_edge.imaging import read_image, write_png
 from cada_edge.runtime.judge import Judge, Judgement
-from cada_edge.types import Frame
+from cada_edge.types import Frame, ImageSpec
 
 _NOT_ALL_OK = 3
 
@@ -39,7 +39,7 @@ def predict(
         _make_folder(out)
     with open_runner(checked, backend) as runner:
         judge = Judge(runner, checked.manifest.threshold)
-        rows = [_predict_one(judge, index, path, out) for index, path in enumerate(images)]
+        rows = [_predict_one(judge, runner.spec, _frame(index, path), out) for index, path in enumerate(images)]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
@@ -48,9 +48,9 @@ def predict(
         raise typer.Exit(_NOT_ALL_OK)
 
 
-def _predict_one(judge: Judge, index: int, path: Path, out: Path | None) -> dict[str, Any]:
-    judgement = judge.judge(_frame(index, path))
-    return _row(judgement, None if out is None else _write_panel(out, judgement))
+def _predict_one(judge: Judge, spec: ImageSpec, frame: Frame, out: Path | None) -> dict[str, Any]:
+    judgement = judge.judge(frame)
+    return _row(judgement, None if out is None else _write_panel(out, spec, judgement))
 
 
 def _frame(index: int, path: Path) -> Frame:
@@ -65,14 +65,15 @@ def _make_folder(out: Path) -> None:
         raise DataError(f"{out}: cannot make the folder: {error.strerror}; choose another --out") from error
 
 
-def _write_panel(out: Path, judgement: Judgement) -> str | None:
+def _write_panel(out: Path, spec: ImageSpec, judgement: Judgement) -> str | None:
     """The panel's path; the number in it keeps equal names apart. ``None`` without a finite map."""
     frame, prediction = judgement.frame, judgement.prediction
     if frame.image is None or prediction is None or not prediction.finite()[0]:
         return None
     target = out / f"{frame.frame_id:04d}-{Path(frame.name).stem}.png"
     verdict = judgement.verdict
-    write_png(target, panel(frame.image, prediction.map[0], _score(judgement), verdict.threshold, verdict.status))
+    shown = panel(frame.image, prediction.map[0], _score(judgement), verdict.threshold, verdict.status, spec=spec)
+    write_png(target, shown)
     return str(target)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cada_edge.evaluation.pixels import upsample
 from cada_edge.evaluation.results import Evaluation, OperatingPoint
 from cada_edge.heatmap import LIMIT, colours, overlay
 from cada_edge.imaging import read_image, read_mask
@@ -101,7 +100,7 @@ def _tile(evaluation: Evaluation, root: Path, spec: ImageSpec, pick: tuple[str, 
 
 def _picture(path: Path, mask_path: Path | None, cells: Float32Array, spec: ImageSpec) -> str:
     image = read_image(path)
-    heat = overlay(image, upsample(cells, (image.shape[0], image.shape[1]), spec), LIMIT)
+    heat = overlay(image, cells, spec, LIMIT)
     both = [_shrink(image), _shrink(heat)]
     if mask_path:
         scale = both[1].shape[1] / image.shape[1]

@@ -10,9 +10,10 @@ from cada_edge.data.dataset import Item
 from cada_edge.errors import DataError
 from cada_edge.evaluation.alignments import Aligned
 from cada_edge.evaluation.metrics import BoolArray
-from cada_edge.evaluation.pixels import Binning, PixelHistogram, upsample
+from cada_edge.evaluation.pixels import Binning, PixelHistogram
 from cada_edge.evaluation.protocols import Labelled
 from cada_edge.evaluation.results import AlignmentName
+from cada_edge.heatmap import upsample
 from cada_edge.imaging import read_mask
 from cada_edge.types import Float32Array, ImageSpec
 

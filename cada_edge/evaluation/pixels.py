@@ -28,7 +28,7 @@ from sklearn.metrics import auc
 
 from cada_edge.evaluation.metrics import BoolArray, Float64Array
 from cada_edge.evaluation.results import Measure
-from cada_edge.types import Float32Array, ImageSpec
+from cada_edge.types import Float32Array
 
 BINS = 16384
 AUPRO_LIMIT = 0.3
@@ -139,30 +139,3 @@ def _rates(histogram: Float64Array) -> Float64Array:
     """Share of the total at or above each bin, from the highest bin down, starting at 0."""
     rising = np.cumsum(histogram[::-1])
     return np.concatenate([[0.0], rising / rising[-1]])
-
-
-def upsample(cells: Float32Array, size_hw: tuple[int, int], spec: ImageSpec) -> Float32Array:
-    """A map brought to its picture: float32 (h, w) to float32 `size_hw`, bilinear.
-
-    Under ``letterbox`` the padding is cut off on the way, as `cada_edge.imaging.prepare`
-    put it on.
-    """
-    height, width = size_hw
-    if spec.resize == "stretch":
-        return np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
-    (canvas_h, canvas_w), (map_h, map_w) = spec.size_hw, cells.shape
-    scale = min(canvas_h / height, canvas_w / width)
-    inner_h, inner_w = (
-        min(side, max(1, round(length * scale))) for side, length in ((canvas_h, height), (canvas_w, width))
-    )
-    rows = _cells(height, inner_h, (canvas_h - inner_h) // 2, map_h / canvas_h)
-    columns = _cells(width, inner_w, (canvas_w - inner_w) // 2, map_w / canvas_w)
-    grid_x, grid_y = np.meshgrid(columns, rows)
-    found = cv2.remap(cells, grid_x, grid_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(found, np.float32)
-
-
-def _cells(length: int, inner: int, offset: int, cells_per_px: float) -> Float32Array:
-    """Map coordinate of each of `length` picture pixels along one axis: float32 (length,)."""
-    on_canvas = (np.arange(length) + 0.5) * (inner / length) + offset
-    return (on_canvas * cells_per_px - 0.5).astype(np.float32)

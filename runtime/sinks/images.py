@@ -8,7 +8,7 @@ from pathlib import Path
 from cada_edge.errors import DataError, SinkError
 from cada_edge.heatmap import panel
 from cada_edge.imaging import write_png
-from cada_edge.types import Frame, Prediction, UInt8Array, Verdict
+from cada_edge.types import Frame, ImageSpec, Prediction, UInt8Array, Verdict
 
 PREFIX = "reject-"
 _HOSTILE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -24,6 +24,7 @@ class RejectImages:
 
     Args:
         folder: made if it does not exist.
+        spec: how pictures become the model's input, to lay maps back on them.
         max_files: > 0, originals and panels together.
         max_bytes: > 0.
 
@@ -31,8 +32,8 @@ class RejectImages:
         SinkError: the folder cannot be made or, in `send`, a file not be written.
     """
 
-    def __init__(self, folder: Path, max_files: int = 1000, max_bytes: int = 1 << 30) -> None:
-        self._folder, self._max_files, self._max_bytes = folder, max_files, max_bytes
+    def __init__(self, folder: Path, spec: ImageSpec, max_files: int = 1000, max_bytes: int = 1 << 30) -> None:
+        self._spec, self._folder, self._max_files, self._max_bytes = spec, folder, max_files, max_bytes
         self._failed = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +52,7 @@ class RejectImages:
         try:
             self._keep(self._folder / f"{stem}.png", frame.image)
             if prediction is not None and prediction.finite()[0]:
-                self._keep(self._folder / f"{stem}-panel.png", _panel(verdict, frame.image, prediction))
+                self._keep(self._folder / f"{stem}-panel.png", self._panel(verdict, frame.image, prediction))
             self._trim()
         except (DataError, OSError) as error:
             raise SinkError(f"reject not saved: {error}; free some space or lower sinks.rejects.max_bytes") from error
@@ -68,16 +69,15 @@ class RejectImages:
         write_png(path, image)
         self._kept.append((path, path.stat().st_size))
 
+    def _panel(self, verdict: Verdict, image: UInt8Array, prediction: Prediction) -> UInt8Array:
+        return panel(image, prediction.map[0], verdict.score, verdict.threshold, verdict.status, spec=self._spec)
+
     def _trim(self) -> None:
         size = sum(size for _, size in self._kept)
         while self._kept and (len(self._kept) > self._max_files or size > self._max_bytes):
             path, freed = self._kept.pop(0)
             path.unlink(missing_ok=True)
             size -= freed
-
-
-def _panel(verdict: Verdict, image: UInt8Array, prediction: Prediction) -> UInt8Array:
-    return panel(image, prediction.map[0], verdict.score, verdict.threshold, verdict.status)
 
 
 def safe_name(text: str) -> str:

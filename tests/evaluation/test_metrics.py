@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cada_edge.evaluation.metrics import f1_max, image_metrics, mean_measure, roc
-from cada_edge.evaluation.pixels import BINS, Binning, PixelHistogram, upsample
+from cada_edge.evaluation.pixels import BINS, Binning, PixelHistogram
 from cada_edge.evaluation.results import Measure
+from cada_edge.heatmap import upsample
 from cada_edge.types import ImageSpec
 
 STRETCH = ImageSpec(size_hw=(32, 32))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runtime_kit import THRESHOLD, make_bundle, make_frame, wait_until
+from runtime_kit import SPEC, THRESHOLD, make_bundle, make_frame, wait_until
 
 from cada_edge.errors import SinkError
 from cada_edge.imaging import read_image
@@ -129,7 +129,7 @@ def test_a_closed_log_is_told() -> None:
 
 def test_rejects_are_saved_with_their_heatmap(tmp_path: Path) -> None:
     """A reject leaves its original, bit for bit, and a panel; a pass leaves nothing."""
-    sink = RejectImages(tmp_path / "rejects")
+    sink = RejectImages(tmp_path / "rejects", SPEC)
     send(sink, judged(0, 1))
     reject = judged(255, 2)
     send(sink, reject)
@@ -146,7 +146,7 @@ def test_the_oldest_rejects_go_first(tmp_path: Path) -> None:
     """Beyond the limit its own oldest files are deleted, others never; a restart goes on counting."""
     (tmp_path / "mine.png").write_bytes(b"keep me")
     for frame_id in range(5):
-        send(RejectImages(tmp_path, max_files=4), judged(255, frame_id))
+        send(RejectImages(tmp_path, SPEC, max_files=4), judged(255, frame_id))
     names = sorted(p.name for p in tmp_path.iterdir())
     assert len(names) == 5
     assert "mine.png" in names
@@ -155,7 +155,7 @@ def test_the_oldest_rejects_go_first(tmp_path: Path) -> None:
 
 def test_rejects_stay_within_their_bytes(tmp_path: Path) -> None:
     """The folder never grows beyond `max_bytes` after a reject."""
-    sink = RejectImages(tmp_path, max_bytes=20_000)
+    sink = RejectImages(tmp_path, SPEC, max_bytes=20_000)
     for frame_id in range(8):
         send(sink, judged(255, frame_id))
         assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 20_000
@@ -163,7 +163,7 @@ def test_rejects_stay_within_their_bytes(tmp_path: Path) -> None:
 
 def test_hostile_names_stay_in_the_folder(tmp_path: Path) -> None:
     """Path tricks in a frame's name become plain letters."""
-    sink = RejectImages(tmp_path / "rejects")
+    sink = RejectImages(tmp_path / "rejects", SPEC)
     for name in ("../../etc/passwd", "/abs.png", "a\0b", "..", "", "-rf *;$(x)"):
         send(sink, judged(255, name=name))
     assert {p.name for p in tmp_path.iterdir()} == {"rejects"}
@@ -182,7 +182,7 @@ def test_a_rejects_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     """The error names the setting."""
     (tmp_path / "x").write_text("")
     with pytest.raises(SinkError, match=r"sinks\.rejects\.dir"):
-        RejectImages(tmp_path / "x")
+        RejectImages(tmp_path / "x", SPEC)
 
 
 def test_a_failing_sink_is_told_and_nothing_else() -> None:
