@@ -55,6 +55,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
+        if key >> 32:  # other parsers drop the upper bits and would see another field than we do
+            raise ValueError(f"field number {key >> 3} is longer than 29 bit")
         kind = key & 7
         if kind == _VARINT:
             value, at = _varint(message, at)

@@ -96,6 +96,8 @@ def _session(model: bytes, threads: int | None, providers: list[str]) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.log_severity_level = _ERRORS_ONLY
+    # Bytes that also read as ONNX Runtime's own format would not be those that were checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.intra_op_num_threads = threads or 0
     if CPU not in providers:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -151,6 +151,22 @@ def test_weights_in_other_files_are_refused(plant: Callable[[onnx.ModelProto], N
         OrtRunner(make_bundle(model))
 
 
+def test_a_field_number_of_too_many_bits_is_refused() -> None:
+    """Field 13 + 2**29 is field 13, external data, to parsers that keep 32 bits: it is not skipped."""
+    tensor = b"\xea\x80\x80\x80\x10\x00"  # key (13 << 3 | 2) + 2**32, length 0
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    with pytest.raises(UnsafeFileError, match="field number"):
+        refuse_external_data(b"\x3a" + bytes([len(graph)]) + graph)
+
+
+def test_only_onnx_is_loaded() -> None:
+    """Bytes that are ONNX to the check and ONNX Runtime's own format by their mark are read as ONNX."""
+    twofold = b"\x0a\x06\x00\x00ORTM" + b"\x12\x40" + bytes(64)
+    refuse_external_data(twofold)
+    with pytest.raises(EngineError, match="protobuf"):
+        OrtRunner(make_bundle().with_file(MODEL, twofold))
+
+
 def test_a_whole_model_passes_the_check() -> None:
     """The check says nothing about a model that holds its weights."""
     refuse_external_data(tiny_model().SerializeToString())
