@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -103,11 +104,11 @@ class Manifest:
     def from_json(data: bytes) -> Manifest:
         """Parse and check. Raises `BundleSchemaError` or `BundleError`."""
         try:
-            document = json.loads(data, parse_constant=_refuse_constant)
+            document = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite_float)
             schema = document.pop("schema")
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(f"{MANIFEST} is not a bundle manifest: {error!r}") from error
-        if schema != SCHEMA:
+        if type(schema) is not int or schema != SCHEMA:  # True and 1.0 equal 1
             raise BundleSchemaError(
                 f"bundle has schema {schema!r}, this cada-edge reads schema {SCHEMA}; install a newer cada-edge"
             )
@@ -119,6 +120,14 @@ class Manifest:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
+
+
+def _finite_float(text: str) -> float:
+    """A JSON number; one beyond a float's range would become infinity, which JSON cannot hold again."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a number that a float holds")
+    return value
 
 
 def _manifest(document: dict[str, Any]) -> Manifest:

@@ -279,7 +279,15 @@ def test_a_torch_file_offered_as_weights_or_bundle_is_refused(tmp_path: Path) ->
         Bundle.read(torch_file)
 
 
-@pytest.mark.parametrize("schema", [0, 2, 99, "1", None])
+def test_a_number_beyond_a_float_is_refused_when_read() -> None:
+    """It would become infinity, with which the manifest could not be written again."""
+    document = json.loads(make().manifest.to_json())
+    document["provenance"] = [{"name": "train", "version": "1", "config": {"rate": "HERE"}}]
+    with pytest.raises(BundleError, match="1e999 is not a number that a float holds"):
+        Manifest.from_json(json.dumps(document).replace('"HERE"', "1e999").encode())
+
+
+@pytest.mark.parametrize("schema", [0, 2, 99, "1", None, True, 1.0])
 def test_another_schema_is_refused_with_both_numbers(tmp_path: Path, schema: object) -> None:
     """A bundle from a newer version says so instead of being half understood."""
     document = json.loads(make().manifest.to_json())
