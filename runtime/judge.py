@@ -62,18 +62,19 @@ class Judge:
         if frame.image is None or frame.status != "ok":
             status = frame.status if frame.status != "ok" else "incomplete"
             return self._undecided(replace(frame, status=status), f"frame is {status}")
-        if late := self._late(frame):
+        if late := self._late(frame, self._clock()):
             return late
         try:
             prediction = self._runner.infer(prepare(frame.image, self._runner.spec)[None])
         except Exception as error:  # noqa: BLE001  # any fault of a runner is a reject, not the end of the line
             return self._undecided(frame, f"no prediction: {error}", error=error)
-        if late := self._late(frame, prediction):
+        verdict = decide(frame, prediction, self._threshold, self._clock())
+        if late := self._late(frame, verdict.t_decided_ns, prediction):
             return late
-        return Judgement(decide(frame, prediction, self._threshold, self._clock()), frame, prediction)
+        return Judgement(verdict, frame, prediction)
 
-    def _late(self, frame: Frame, prediction: Prediction | None = None) -> Judgement | None:
-        age_ns = self._clock() - frame.t_capture_ns
+    def _late(self, frame: Frame, now_ns: int, prediction: Prediction | None = None) -> Judgement | None:
+        age_ns = now_ns - frame.t_capture_ns
         if self._deadline_ns is None or age_ns <= self._deadline_ns:
             return None
         reason = f"late: {age_ns / 1e6:.0f} ms after capture, the deadline is {self._deadline_ns / 1e6:.0f} ms"

@@ -100,6 +100,14 @@ def test_a_late_verdict_never_passes(ticks: list[float]) -> None:
     assert "deadline is 50 ms" in judgement.verdict.reason
 
 
+def test_no_pass_is_dated_after_its_deadline() -> None:
+    """However the clock runs between two looks at it, a pass was decided in time."""
+    for start_ms in range(44, 52):
+        clock = itertools.count(start_ms * 1_000_000, 1_000_000)
+        verdict = judge(deadline_ms=50, clock=clock.__next__).judge(make_frame(0, t_capture_ns=0)).verdict
+        assert verdict.t_decided_ns <= 50_000_000 or not verdict.passed
+
+
 def test_a_verdict_in_time_passes() -> None:
     """Exactly at the deadline is in time."""
     assert judge(deadline_ms=50, clock=lambda: 50_000_000).judge(make_frame(0, t_capture_ns=0)).verdict.passed
