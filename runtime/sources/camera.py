@@ -126,7 +126,8 @@ class CameraSource:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the newest frame, whenever asked, until `close`."""
-        taken, last_id = self._first, -1
+        # The first picture may have waited for a model to load: a newer one is judged instead.
+        taken, last_id = self._grabber.take(0) or self._first, -1
         while not self._stop.is_set():
             if taken is None:
                 last_id = self._grabber.next_id

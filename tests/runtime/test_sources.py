@@ -174,6 +174,17 @@ def test_a_camera_gives_the_newest_frame() -> None:
     source.close()
 
 
+def test_a_camera_opened_long_ago_starts_with_its_newest_frame() -> None:
+    """What it saw while the model was loading is a drop, not the first part of the line."""
+    open_next, _ = scripts(range(200))
+    source = CameraSource(open_next, "cam", options=QUICK)
+    time.sleep(0.1)
+    first = next(source.frames())
+    assert first.frame_id > 0
+    assert first.drops == first.frame_id
+    source.close()
+
+
 def test_every_frame_a_camera_saw_is_delivered_or_counted() -> None:
     """Deliveries and drops add up to the last frame id."""
     open_next, _ = scripts(range(100))
