@@ -61,7 +61,8 @@ class TableSink:
     def _append(self, line: str) -> None:
         if self._handle is None:
             raise SinkError(f"{self._path}: the records are closed")
-        data, self._failed = line.encode(), True
+        # A file name that is no UTF-8 is no reason to lose the verdict.
+        data, self._failed = line.encode(errors="backslashreplace"), True
         try:
             written = os.write(self._handle, data)
             if written < len(data):  # a full disk takes a part of the line: take it back

@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import threading
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -87,6 +89,14 @@ def test_names_cannot_break_a_table(tmp_path: Path) -> None:
         send(sink, judged(0, name=name))
     rows = list(csv.DictReader((tmp_path / "v.csv").open(newline="")))
     assert [row["name"] for row in rows] == ['a,"b"\nc', "'=cmd|' /C calc'!A0"]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_name_that_is_no_text_costs_no_verdict(tmp_path: Path, form: Literal["csv", "jsonl"]) -> None:
+    """A file name with bytes that are no UTF-8 is recorded with those bytes escaped."""
+    sink = TableSink(tmp_path / "v", form)
+    send(sink, judged(0, name=os.fsdecode(b"part\xff.png")))
+    assert "part\\udcff.png" in (tmp_path / "v").read_text()
 
 
 def test_a_full_disk_is_told() -> None:
