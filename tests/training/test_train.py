@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import timm
+import torch
 from safetensors.numpy import load
+from safetensors.torch import save_file
 
 from cada_edge.bundle import IMAGES
 from cada_edge.data.dataset import Dataset, Item, scan
 from cada_edge.errors import ConfigError, DataError, TrainingError
+from cada_edge.models import EncoderConfig, load_model
 from cada_edge.training import TrainConfig, train
 from cada_edge.training.train import Progress
 
@@ -217,3 +221,17 @@ def test_full_disk_is_one_clear_error(tiny_line: Dataset, tmp_path: Path) -> Non
     assert result.returncode == 0, result.stderr[-2000:]
     assert "cannot keep features on disk" in result.stdout
     assert "File too large" in result.stdout
+
+
+def test_any_timm_encoder_trains_from_a_weight_file(
+    small: TrainConfig, tiny_line: Dataset, tmp_path: Path, work: Path
+) -> None:
+    """Another network, its own strides and preprocessing, weights from a file: as for a user without network."""
+    weights = tmp_path / "resnet18.safetensors"
+    torch.manual_seed(0)
+    save_file(timm.create_model("resnet18", pretrained=False).state_dict(), weights)
+    config = replace(small, encoder=EncoderConfig("resnet18", (4, 8, 16), str(weights)), resize="letterbox")
+    bundle = train(config, tiny_line.train(), work, quiet)
+    assert bundle is not None
+    assert bundle.manifest.spec.mean == pytest.approx((123.675, 116.28, 103.53))
+    assert load_model(bundle).encoder.channels == [64, 128, 256]
