@@ -76,8 +76,8 @@ class BlockView:
 
     def update(self, message: bytes) -> None:
         """Take a message: monotonic time of sending, ns, then the block's 64 bytes."""
-        (self._alive_ns,) = _STAMP.unpack_from(message)
-        self._block = decode(from_bytes(message[_STAMP.size :]))
+        block = decode(from_bytes(message[_STAMP.size :]))  # first: what cannot be read is no sign of life
+        (self._alive_ns,), self._block = _STAMP.unpack_from(message), block
 
     def stop(self) -> None:
         """Show the safe state from now on."""
@@ -85,7 +85,8 @@ class BlockView:
 
     def alive(self, now_ns: int) -> bool:
         """True while the pipeline's last sign of life is fresh."""
-        return not self._stopped and now_ns - self._alive_ns < self._stale_ns
+        spoken = self._alive_ns > 0  # or a machine that has just booted would look alive: its clock starts at 0
+        return spoken and not self._stopped and now_ns - self._alive_ns < self._stale_ns
 
     def beat(self, now_ns: int) -> None:
         """Step the heartbeat if the pipeline lives."""

@@ -17,11 +17,20 @@ import pytest
 from runtime_kit import BASE, Plc, make_frame, python_env, wait_until
 
 from cada_edge.decision import undecided
-from cada_edge.errors import SinkError
+from cada_edge.errors import LineError, SinkError
 from cada_edge.runtime.publisher import Publisher
-from cada_edge.runtime.registers import HEAD, TAIL, OfflineReason, ResultFlag, StatusFlag
+from cada_edge.runtime.registers import (
+    HEAD,
+    TAIL,
+    OfflineReason,
+    ResultFlag,
+    StatusBlock,
+    StatusFlag,
+    encode,
+    to_bytes,
+)
 from cada_edge.runtime.sinks.modbus import ModbusSink, _explain
-from cada_edge.runtime.sinks.modbus_server import ServerOptions
+from cada_edge.runtime.sinks.modbus_server import BlockView, ServerOptions, pack_message
 from cada_edge.types import Verdict
 
 Connect = Callable[[int], Plc]
@@ -140,6 +149,21 @@ def test_garbage_on_the_wire_leaves_the_server_up(plc: Connect) -> None:
                 stranger.sendall(noise)
         assert plc(sink.port).block().seq == 0
         assert sink.healthy()
+
+
+def test_what_cannot_be_read_is_no_sign_of_life() -> None:
+    """A message that holds no whole block does not keep the one before it alive."""
+    view, torn = BlockView(stale_ms=1000), encode(StatusBlock())
+    view.update(pack_message(10**9, to_bytes(torn)))
+    torn[HEAD] = 7
+    with pytest.raises(LineError, match="torn"):
+        view.update(pack_message(3 * 10**9, to_bytes(torn)))
+    assert not view.alive(3 * 10**9)
+
+
+def test_a_pipeline_that_never_spoke_is_not_alive() -> None:
+    """Not even in the first second after the machine booted, when its clock is near 0."""
+    assert not BlockView(stale_ms=1000).alive(now_ns=500_000_000)
 
 
 def test_a_silent_pipeline_looks_dead(plc: Connect) -> None:
