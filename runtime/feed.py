@@ -28,7 +28,7 @@ class Feed:
     """
 
     def __init__(self, source: Source, name: str, inbox: queue.SimpleQueue[Arrival]) -> None:
-        self.name, self.ended = name, False
+        self.name, self.ended, self.broken = name, False, False
         self._source, self._inbox = source, inbox
         self._demand, self._closed = threading.Semaphore(0), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"cada-edge-feed-{name}", daemon=True)
@@ -81,7 +81,7 @@ class Feeds:
         except queue.Empty:
             return None
         if arrival.frame is None:
-            arrival.feed.ended = True
+            arrival.feed.ended, arrival.feed.broken = True, arrival.error is not None
         return arrival
 
     def ended(self) -> bool:
@@ -89,8 +89,8 @@ class Feeds:
         return all(feed.ended for feed in self._feeds)
 
     def lost(self) -> list[str]:
-        """Names of the sources that have not ended but give nothing at present."""
-        return [feed.name for feed in self._feeds if not feed.ended and not feed.healthy()]
+        """Names of the sources that broke, or that have not ended but give nothing at present."""
+        return [feed.name for feed in self._feeds if feed.broken or not (feed.ended or feed.healthy())]
 
     def close(self) -> None:
         """Close every source. Safe to call twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -97,7 +98,7 @@ class Problems:
     """Faults that did not stop the line: counted, and told at the 1st, 10th, 100th time.
 
     Args:
-        tell: called with the component (``source cam1``), the message and its count.
+        tell: called with the component (``source cam1``), the message and its count; what it raises is dropped.
     """
 
     def __init__(self, tell: Callable[[str, str, int], None]) -> None:
@@ -111,7 +112,9 @@ class Problems:
             self._counts[component, message] += 1
             count = self._counts[component, message]
         if str(count).strip("0") == "1":
-            self._tell(component, message, count)
+            # The fault is counted and in the summary: that nobody can be told must not become the next fault.
+            with contextlib.suppress(Exception):
+                self._tell(component, message, count)
 
     def lines(self, prefix: str = "") -> tuple[str, ...]:
         """Each kind once, in order of appearance; only components that start with `prefix`."""

@@ -72,6 +72,23 @@ class Scripted:
             self._then.set()
 
 
+class Paused(Scripted):
+    """A source that is healthy while it waits for its first frame, until closed."""
+
+    def __init__(self, frames: list[Frame]) -> None:
+        super().__init__(frames)
+        self._go = threading.Event()
+
+    def frames(self) -> Iterator[Frame]:
+        """Wait, then play them."""
+        self._go.wait(30)
+        yield from self._frames
+
+    def close(self) -> None:
+        """Stop waiting."""
+        self._go.set()
+
+
 class Hanging(OrtRunner):
     """A runner whose device hangs on bright pictures until told to go on."""
 
@@ -251,6 +268,30 @@ def test_a_lost_camera_takes_the_line_offline(plc: Connect, modbus: Callable[...
     wait_until(lambda: view.block().heartbeat > block.heartbeat)
     one.stop()
     running.join()
+
+
+def test_a_broken_source_takes_the_line_offline(plc: Connect, modbus: Callable[..., ModbusSink]) -> None:
+    """While another source still lives, the PLC sees that one of them is gone."""
+    link, waiting = modbus(), Paused(frames(0))
+    view, one = plc(link.port), line(Scripted(frames(0), SourceError("cable pulled")), waiting, links=[link])
+    running = threading.Thread(target=one.run)
+    running.start()
+    wait_until(lambda: view.block().offline == OfflineReason.SOURCE_LOST)
+    assert StatusFlag.ONLINE not in view.block().flags
+    one.stop()
+    running.join()
+
+
+def test_nobody_to_tell_a_fault_does_not_stop_the_line() -> None:
+    """With standard error gone the frames are judged and the fault is in the summary."""
+
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    judge = Judge(OrtRunner(make_bundle(), 1), THRESHOLD)
+    broken, whole = Scripted([], SourceError("cable pulled")), Scripted(frames(0, 255))
+    summary = Line(judge, [("a", broken), ("b", whole)], problems=Problems(gone)).run()
+    assert (summary.frames, summary.source_errors) == (2, ("source a: cable pulled",))
 
 
 def test_a_plc_link_that_dies_does_not_stop_the_line(modbus: Callable[..., ModbusSink]) -> None:
