@@ -21,6 +21,7 @@ from cada_edge.types import Float32Array, Threshold, to_json
 from cada_edge.version import __version__
 
 SEEN_ROLES = ("fit", "align")
+THRESHOLD_ROLE = "threshold"
 
 
 @dataclass(frozen=True)
@@ -183,4 +184,11 @@ def _record(bundle: Bundle, config: CalibrateConfig, result: CalibrationResult) 
     """The bundle with its threshold and the line of provenance; product names stay outside."""
     results = {key: value for key, value in result.to_json().items() if key not in ("threshold", "products")}
     stage = Stage("calibrate", __version__, asdict(config), result.threshold.data_sha256, None, results)
-    return bundle.with_stage(stage, threshold=result.threshold)
+    return _with_images(bundle, result.selection.items).with_stage(stage, threshold=result.threshold)
+
+
+def _with_images(bundle: Bundle, items: Sequence[Item]) -> Bundle:
+    """The bundle with the images of its threshold on record, so that no evaluation takes them for unseen."""
+    by_role = {**roles(bundle), THRESHOLD_ROLE: {item.sha256 for item in items}}
+    listing = {"schema": 1, "roles": {role: sorted(digests) for role, digests in by_role.items()}}
+    return bundle.with_file(IMAGES, (json.dumps(listing, indent=0) + "\n").encode())

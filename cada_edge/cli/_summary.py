@@ -46,7 +46,7 @@ def guarantee(threshold: Threshold | None) -> str:
 
 
 def role_counts(bundle: Bundle) -> dict[str, int]:
-    """Number of images per role (fit, align, calibrate); empty when the bundle keeps no list."""
+    """Number of images per role (fit, align, calibrate, threshold); empty when the bundle keeps no list."""
     if IMAGES not in bundle.files:
         return {}
     try:

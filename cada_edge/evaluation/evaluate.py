@@ -90,12 +90,12 @@ def evaluate(
 
 
 def _test_items(bundle: Bundle, dataset: Dataset) -> tuple[tuple[Item, ...], int]:
-    """Test images whose bytes training never had, and how many were left out for that."""
+    """Test images that neither training nor the threshold has seen, and how many were left out for that."""
     known = frozenset().union(*roles(bundle).values())
     found = dataset.test()
     items = tuple(item for item in found if item.sha256 not in known)
     if not items:
-        why = f"all {len(found)} test images were used in training" if found else "no test images"
+        why = f"all {len(found)} test images were used in training or calibration" if found else "no test images"
         raise DataError(f"{dataset.root}: {why}; expected <product>/test/good and <product>/test/<defect>")
     return items, len(found) - len(items)
 
@@ -221,5 +221,5 @@ def _notes(
         rates = ", ".join(f"{100 * rate:g} %" for rate in small)
         notes.append(f"Too few calibration images for {rates}: the highest good score is the threshold there.")
     if leaked:
-        notes.append(f"{leaked} test images are byte-identical to training images and were left out.")
+        notes.append(f"{leaked} test images are byte-identical to images of training or calibration and were left out.")
     return tuple(notes)

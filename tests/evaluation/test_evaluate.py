@@ -112,6 +112,20 @@ def test_a_test_image_that_was_trained_on_is_left_out(copy: Path, make_bundle: M
     assert any("1 test images are byte-identical" in note for note in found.notes)
 
 
+def test_a_test_image_that_set_the_threshold_is_left_out(
+    line: Dataset, make_bundle: MakeBundle, runner: Runner
+) -> None:
+    """Calibrated on the good test images, a bundle cannot be judged on them; a later calibration frees them."""
+    good = [item for item in line.test() if item.defect is None]
+    config = CalibrateConfig(target_frr=0.05)
+    seen, _ = calibrate(make_bundle(line), runner, good, config)
+    found = evaluate(seen, runner, line, EvaluateConfig())
+    assert all(image.defect is not None for image in found.images)
+    assert any(f"{len(good)} test images are byte-identical" in note for note in found.notes)
+    again, _ = calibrate(seen, runner, line.train(), config)
+    assert len(evaluate(again, runner, line, EvaluateConfig()).images) == len(line.test())
+
+
 def test_a_product_without_held_out_images_is_left_out_of_class_aware(
     line: Dataset, make_bundle: MakeBundle, runner: Runner
 ) -> None:
