@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -35,6 +35,11 @@ SCHEMA = 1
 IMAGES, MODEL = "images.json", "model.onnx"
 
 
+def data_sha256(digests: Iterable[str]) -> str:
+    """Digest of a set of images: of their different digests, sorted, one per line. Order and copies do not count."""
+    return hashlib.sha256("\n".join(sorted(set(digests))).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Stage:
     """One line of provenance: which stage made what, from what, how.
@@ -43,7 +48,7 @@ class Stage:
         name: ``train``, ``calibrate`` or ``export``.
         version: of cada-edge.
         config: every setting of the stage, plain JSON.
-        data_sha256: digest over the sorted digests of the images used; empty for none.
+        data_sha256: of the images used, see `data_sha256`; empty for none.
         seed: of the stage's random numbers, or ``None`` where it draws none.
         results: figures worth keeping, plain JSON.
     """

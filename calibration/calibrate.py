@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cada_edge.bundle import IMAGES, Bundle, Stage
+from cada_edge.bundle import IMAGES, Bundle, Stage, data_sha256
 from cada_edge.calibration.inference import Judged, Progress, judge
 from cada_edge.calibration.threshold import Method, calibrate_threshold, check_request
 from cada_edge.data.dataset import Item
@@ -159,17 +158,12 @@ def calibrate(
         scores,
         config.target_frr,
         config.confidence,
-        _digest(selection.items),
+        data_sha256(item.sha256 for item in selection.items),
         method=config.method,
         allow_small=config.allow_small,
     )
     result = CalibrationResult(threshold, selection, scores, _per_product(judged, threshold.value))
     return _record(bundle, config, result), result
-
-
-def _digest(items: Sequence[Item]) -> str:
-    """As `Dataset.sha256`: of the sorted digests, one per line."""
-    return hashlib.sha256("\n".join(sorted(item.sha256 for item in items)).encode()).hexdigest()
 
 
 def _per_product(judged: Judged, value: float) -> tuple[ProductRejects, ...]:

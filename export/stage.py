@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import onnx
 import torch
 
-from cada_edge.bundle import MODEL, Bundle, Stage
+from cada_edge.bundle import MODEL, Bundle, Stage, data_sha256
 from cada_edge.export.onnx import OPSET, export_onnx
 from cada_edge.export.parity import ParityReport, Tolerance, check_parity
 from cada_edge.imaging import image_digest, prepare, read_image
@@ -95,17 +94,10 @@ def _stage(config: ExportConfig, images: Sequence[Path], report: ParityReport) -
         name="export",
         version=__version__,
         config={**asdict(config), "opset": OPSET},
-        data_sha256=_digest(images),
+        data_sha256=data_sha256(map(image_digest, images)) if images else "",
         seed=config.seed,
         results={"versions": versions, "parity": report.to_json()},
     )
-
-
-def _digest(images: Sequence[Path]) -> str:
-    """Digest over the sorted digests of the pictures; empty for none."""
-    if not images:
-        return ""
-    return hashlib.sha256("\n".join(sorted(image_digest(path) for path in images)).encode()).hexdigest()
 
 
 def _pictures(spec: ImageSpec, images: Sequence[Path], config: ExportConfig) -> Iterator[tuple[str, UInt8Array]]:

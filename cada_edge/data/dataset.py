@@ -14,7 +14,6 @@ Product names serve reports only; no training or scoring code may read them.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from cada_edge import imaging
+from cada_edge.bundle import data_sha256
 from cada_edge.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -88,8 +88,8 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """Digest of the set of images: of their sorted, unique digests, one per line."""
-        return hashlib.sha256("\n".join(sorted({item.sha256 for item in self.items})).encode()).hexdigest()
+        """Digest of the set of images, as `cada_edge.bundle.data_sha256`."""
+        return data_sha256(item.sha256 for item in self.items)
 
 
 def scan(root: Path) -> Dataset:

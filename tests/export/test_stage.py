@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from cada_edge.bundle import MODEL, Bundle
+from cada_edge.data.dataset import scan
 from cada_edge.errors import CadaEdgeError, DataError, ParityError
 from cada_edge.export import ExportConfig, export
 from cada_edge.export.stage import made_up
@@ -102,6 +103,15 @@ def test_given_pictures_are_compared_and_on_record(bundle: Bundle, tmp_path: Pat
     assert report.images == 5
     assert seen[-1] == (5, 5)
     assert len(exported.manifest.provenance[-1].data_sha256) == 64
+
+
+def test_a_picture_given_twice_is_one_picture_on_record(bundle: Bundle, tmp_path: Path) -> None:
+    """The digest of the pictures is the data set's own: copies do not count."""
+    for name in ("a.png", "b.png"):
+        write_png(tmp_path / name, np.full((32, 32, 3), 90, np.uint8))
+    data = scan(tmp_path)
+    exported, _ = export(bundle, OrtRunner, [item.path for item in data.items], QUICK)
+    assert exported.manifest.provenance[-1].data_sha256 == data.sha256
 
 
 def test_an_unreadable_picture_stops_the_export(bundle: Bundle, tmp_path: Path) -> None:
