@@ -50,6 +50,14 @@ class World:
             distributed.all_reduce(values)
         return values
 
+    def from_first(self, values: Tensor) -> Tensor:
+        """The first process's values, on every process; CPU tensors of one shape."""
+        if self.size > 1:
+            shared = values.to(self.device)
+            distributed.broadcast(shared, src=0)
+            return shared.cpu()
+        return values
+
     def replicate(self, module: nn.Module) -> nn.Module:
         """Wrap for averaged gradients when there are peers."""
         if self.size == 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,29 +52,41 @@ class FeatureStore:
 
     Attributes:
         views: what each row is.
-        maps: per stride, float16 (len(views), C, h, w), memory-mapped and read-only.
+        maps: per stride, float16 (M, C, h, w), memory-mapped.
+        index: int64 (len(views),), where in `maps` each row lies.
     """
 
-    def __init__(self, views: Sequence[View], maps: Sequence[npt.NDArray[np.float16]]) -> None:
+    def __init__(
+        self,
+        views: Sequence[View],
+        maps: Sequence[npt.NDArray[np.float16]],
+        index: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         self.views, self.maps = list(views), list(maps)
+        self.index = np.arange(len(self.views)) if index is None else index
+
+    def select(self, digests: Collection[str]) -> FeatureStore:
+        """The rows that show pictures of these digests, all their variations included."""
+        chosen = [i for i, view in enumerate(self.views) if view.sha256 in digests]
+        return FeatureStore([self.views[i] for i in chosen], self.maps, self.index[chosen])
 
     def rows(self, indices: npt.NDArray[np.int64], device: torch.device) -> list[Tensor]:
         """Features of some rows: per stride float32 (n, C, h, w)."""
-        return [torch.from_numpy(m[indices].astype(np.float32)).to(device) for m in self.maps]
+        stored = self.index[indices]
+        return [torch.from_numpy(m[stored].astype(np.float32)).to(device) for m in self.maps]
 
-    def batches(self, device: torch.device, size: int = 16, limit: int | None = None) -> Iterator[list[Tensor]]:
-        """All rows in order (or the first `limit`), `size` at a time."""
-        total = len(self.views) if limit is None else limit
-        for start in range(0, total, size):
-            yield self.rows(np.arange(start, min(start + size, total)), device)
+    def batches(self, device: torch.device, size: int = 16) -> Iterator[list[Tensor]]:
+        """All rows in order, `size` at a time."""
+        for start in range(0, len(self.views), size):
+            yield self.rows(np.arange(start, min(start + size, len(self.views))), device)
 
-    def channel_statistics(self, rows: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Per-channel mean and standard deviation over the first `rows` rows: per stride (C,), (C,)."""
+    def channel_statistics(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Per-channel mean and standard deviation over all rows: per stride (C,), (C,)."""
         sums = [
             [torch.stack([x.double().mean((0, 2, 3)), x.double().square().mean((0, 2, 3))]) * len(x) for x in batch]
-            for batch in self.batches(torch.device("cpu"), limit=rows)
+            for batch in self.batches(torch.device("cpu"))
         ]
-        totals = [torch.stack(layer).sum(0) / rows for layer in zip(*sums, strict=True)]
+        totals = [torch.stack(layer).sum(0) / len(self.views) for layer in zip(*sums, strict=True)]
         means = [t[0] for t in totals]
         stds = [(t[1] - t[0] ** 2).clamp_min(0).sqrt() for t in totals]
         return [m.float() for m in means], [s.float() for s in stds]

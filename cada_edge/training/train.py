@@ -27,6 +27,7 @@ from cada_edge.training.distributed import World, world
 from cada_edge.training.features import Encoding, FeatureStore, Tick, encode_views, views
 from cada_edge.training.fit_detector import fit_detector, set_layer_levels
 from cada_edge.training.fit_head import HeadData, fit_head
+from cada_edge.training.look_alikes import look_alike_groups
 from cada_edge.training.targets import MapStatistics
 from cada_edge.version import __version__
 
@@ -79,13 +80,13 @@ def train(config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Pr
     by_digest = {item.sha256: item for item in sorted(items, key=lambda item: item.sha256)}
     if not by_digest:
         raise DataError("no good images to train on; expected <product>/train/good/*.png or a folder of images")
-    roles = assign_roles(list(by_digest), config.roles, config.seed)
     torch.use_deterministic_algorithms(mode=True, warn_only=True)  # GPU upsampling has no deterministic gradient
     with world(config.device) as here:
         model, detector = _build(config)
         run = _Run(work, here, progress)
-        pictures = {role: [item for digest, item in by_digest.items() if roles[digest] == role] for role in ROLES}
-        stores = _encode(config, model, pictures, run)
+        store = _encode(config, model, list(by_digest.values()), run)
+        roles = _roles(config, store, here)
+        stores = Stores(*(store.select({d for d, r in roles.items() if r == role}) for role in ("fit", "align")))
         results = _fit(config, model, detector, stores, run)
         return _bundle(config, model, roles, results) if here.leads else None
 
@@ -104,25 +105,38 @@ def _build(config: TrainConfig) -> tuple[UnifiedModel, RevDist]:
     return UnifiedModel(spec, config.map_spec, encoder, detector, head).eval(), detector
 
 
-def _encode(config: TrainConfig, model: UnifiedModel, pictures: Mapping[Role, list[Item]], run: _Run) -> Stores:
+def _encode(config: TrainConfig, model: UnifiedModel, items: list[Item], run: _Run) -> FeatureStore:
     """Encode the images on one process per machine; the others wait, then read."""
     encoding = Encoding(model.encoder, model.spec, config.augment, config.seed, run.world.device)
 
-    def store(role: Role) -> FeatureStore:
-        chosen = views(pictures[role], config.augment.copies)
-        return encode_views(run.work / f"features-{role}", chosen, encoding, run.tick(f"encode images to {role}"))
+    def encode() -> FeatureStore:
+        return encode_views(
+            run.work / "features", views(items, config.augment.copies), encoding, run.tick("encode images")
+        )
 
     if run.world.local_rank == 0:
-        stores = Stores(store("fit"), store("align"))
+        store = encode()
         run.world.barrier()
-        return stores
+        return store
     run.world.barrier()
-    return Stores(store("fit"), store("align"))
+    return encode()
+
+
+def _roles(config: TrainConfig, store: FeatureStore, here: World) -> dict[str, Role]:
+    """One role per picture, look-alikes together; every process goes by the first one's groups."""
+    digests = [view.sha256 for view in store.views if view.copy == 0]
+    count = len(digests)  # originals stand before their variations
+    originals = FeatureStore(store.views[:count], store.maps, store.index[:count])
+    groups = look_alike_groups(torch.cat([describe(features) for features in originals.batches(torch.device("cpu"))]))
+    shared = here.from_first(torch.from_numpy(groups)).tolist()
+    if len(set(shared)) < len(ROLES):  # three pictures of one part: better a split than none
+        shared = list(range(len(shared)))
+    return assign_roles(digests, config.roles, config.seed, dict(zip(digests, shared, strict=True)))
 
 
 def _fit(config: TrainConfig, model: UnifiedModel, detector: RevDist, stores: Stores, run: _Run) -> dict[str, Any]:
     """Fit detector, then head; return figures for the provenance."""
-    detector.scaler.set_statistics(*stores.fit.channel_statistics(len(stores.fit.views)))
+    detector.scaler.set_statistics(*stores.fit.channel_statistics())
     loss = fit_detector(
         detector,
         stores.fit,

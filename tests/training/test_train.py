@@ -76,7 +76,7 @@ def test_names_and_folders_make_no_difference(
 
 @pytest.mark.parametrize(
     "stop",
-    [("encode images to fit", 8), ("fit detector", 3), ("fit detector", 12), ("fit head", 1)],
+    [("encode images", 8), ("fit detector", 3), ("fit detector", 12), ("fit head", 1)],
 )
 def test_interrupted_run_resumes_to_the_same_weights(
     small: TrainConfig, stop: tuple[str, int], trained: Bundle, tiny_line: Dataset, work: Path
@@ -149,7 +149,7 @@ def _poisoned(config: TrainConfig, items: tuple[Item, ...], work: Path) -> None:
     """Put a NaN into the stored features, as a broken disk or encoder would."""
     with pytest.raises(_Stop):
         train(config, items, work, _stop_at("fit detector", 1))
-    for path in (work / "features-fit").glob("*.npy"):
+    for path in (work / "features").glob("*.npy"):
         features = np.load(path, mmap_mode="r+")
         features[:] = np.nan
         features.flush()
