@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -173,6 +173,25 @@ class Bundle:
     def with_file(self, name: str, content: bytes) -> Bundle:
         """A copy with one file added or replaced."""
         return replace(self, files={**self.files, name: content})
+
+    def roles(self) -> dict[str, frozenset[str]]:
+        """Role to sha256 digests of the images that had it, from ``images.json``.
+
+        Raises `BundleError` when the bundle does not say.
+        """
+        content = self.file(IMAGES, "without it nobody can tell which images are held out; train again")
+        try:
+            document = json.loads(content)
+            if document["schema"] != 1:
+                raise BundleError(f"{IMAGES} has schema {document['schema']!r}, this cada-edge reads schema 1")
+            return {str(role): frozenset(map(str, digests)) for role, digests in document["roles"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise BundleError(f"{IMAGES} does not list images by role: {error!r}; train again") from error
+
+    def with_roles(self, roles: Mapping[str, Collection[str]]) -> Bundle:
+        """A copy whose ``images.json`` lists these digests by role."""
+        listing = {"schema": 1, "roles": {role: sorted(digests) for role, digests in roles.items()}}
+        return self.with_file(IMAGES, (json.dumps(listing, indent=0) + "\n").encode())
 
     def with_stage(self, stage: Stage, **changes: Any) -> Bundle:
         """A copy with manifest fields changed and the stage that changed them on record.

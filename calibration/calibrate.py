@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cada_edge.bundle import IMAGES, Bundle, Stage, data_sha256
+from cada_edge.bundle import Bundle, Stage, data_sha256
 from cada_edge.calibration.inference import Judged, Progress, judge
 from cada_edge.calibration.threshold import Method, calibrate_threshold, check_request
 from cada_edge.data.dataset import Item
-from cada_edge.errors import BundleError, DataError
+from cada_edge.errors import DataError
 from cada_edge.protocols import Runner
 from cada_edge.types import Float32Array, Threshold, to_json
 from cada_edge.version import __version__
@@ -97,24 +96,9 @@ class CalibrationResult:
         }
 
 
-def roles(bundle: Bundle) -> dict[str, frozenset[str]]:
-    """Role to sha256 digests of the images that had it in training.
-
-    Raises `BundleError` when the bundle does not say.
-    """
-    content = bundle.file(IMAGES, "without it nobody can tell which images are held out; train again")
-    try:
-        document = json.loads(content)
-        if document["schema"] != 1:
-            raise BundleError(f"{IMAGES} has schema {document['schema']!r}, this cada-edge reads schema 1")
-        return {str(role): frozenset(map(str, digests)) for role, digests in document["roles"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{IMAGES} does not list images by role: {error!r}") from error
-
-
 def select(bundle: Bundle, items: Sequence[Item]) -> Selection:
     """Keep different good images that training never saw. Raises `DataError` if none remain."""
-    by_role = roles(bundle)
+    by_role = bundle.roles()
     seen = frozenset().union(*(by_role.get(role, frozenset()) for role in SEEN_ROLES))
     good = [item for item in items if item.defect is None]
     unseen = [item for item in good if item.sha256 not in seen]
@@ -175,14 +159,9 @@ def _per_product(judged: Judged, value: float) -> tuple[ProductRejects, ...]:
 
 
 def _record(bundle: Bundle, config: CalibrateConfig, result: CalibrationResult) -> Bundle:
-    """The bundle with its threshold and the line of provenance; product names stay outside."""
+    """The bundle with its threshold, its images and the line of provenance; product names stay outside."""
     results = {key: value for key, value in result.to_json().items() if key not in ("threshold", "products")}
     stage = Stage("calibrate", __version__, asdict(config), result.threshold.data_sha256, None, results)
-    return _with_images(bundle, result.selection.items).with_stage(stage, threshold=result.threshold)
-
-
-def _with_images(bundle: Bundle, items: Sequence[Item]) -> Bundle:
-    """The bundle with the images of its threshold on record, so that no evaluation takes them for unseen."""
-    by_role = {**roles(bundle), THRESHOLD_ROLE: {item.sha256 for item in items}}
-    listing = {"schema": 1, "roles": {role: sorted(digests) for role, digests in by_role.items()}}
-    return bundle.with_file(IMAGES, (json.dumps(listing, indent=0) + "\n").encode())
+    # On record, so that no evaluation takes the threshold's images for unseen.
+    by_role = {**bundle.roles(), THRESHOLD_ROLE: {item.sha256 for item in result.selection.items}}
+    return bundle.with_roles(by_role).with_stage(stage, threshold=result.threshold)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any
 
 from cada_edge.bundle import IMAGES, MODEL, SCHEMA, Bundle
 from cada_edge.calibration.threshold import describe as describe_threshold
-from cada_edge.errors import BundleError
 from cada_edge.types import Threshold, to_json
 
 
@@ -49,11 +47,7 @@ def role_counts(bundle: Bundle) -> dict[str, int]:
     """Number of images per role (fit, align, calibrate, threshold); empty when the bundle keeps no list."""
     if IMAGES not in bundle.files:
         return {}
-    try:
-        roles = json.loads(bundle.files[IMAGES])["roles"]
-        return {str(role): len(digests) for role, digests in roles.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{IMAGES} does not list images by role: {error!r}; train the bundle again") from error
+    return {role: len(digests) for role, digests in bundle.roles().items()}
 
 
 def _words(bundle: Bundle, roles: dict[str, int]) -> dict[str, str]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from cada_edge.bundle import Bundle
 from cada_edge.calibration import Judged, judge
-from cada_edge.calibration.calibrate import roles
 from cada_edge.data.dataset import Dataset, Item
 from cada_edge.errors import DataError
 from cada_edge.evaluation.alignments import Aligned, align, class_statistics
@@ -91,7 +90,7 @@ def evaluate(
 
 def _test_items(bundle: Bundle, dataset: Dataset) -> tuple[tuple[Item, ...], int]:
     """Test images that neither training nor the threshold has seen, and how many were left out for that."""
-    known = frozenset().union(*roles(bundle).values())
+    known = frozenset().union(*bundle.roles().values())
     found = dataset.test()
     items = tuple(item for item in found if item.sha256 not in known)
     if not items:
@@ -103,7 +102,7 @@ def _test_items(bundle: Bundle, dataset: Dataset) -> tuple[tuple[Item, ...], int
 def _judge_held(
     bundle: Bundle, runner: Runner, dataset: Dataset, config: EvaluateConfig, report: Progress
 ) -> Judged | None:
-    by_role = roles(bundle)
+    by_role = bundle.roles()
     held = by_role.get("align", frozenset()) | by_role.get("calibrate", frozenset())
     items = {item.sha256: item for item in dataset.train() if item.sha256 in held}
     if not items:
@@ -115,7 +114,7 @@ def _calibration_part(bundle: Bundle, held: Judged | None) -> Judged | None:
     """The rows of `held` whose role is to calibrate."""
     if held is None:
         return None
-    wanted = roles(bundle).get("calibrate", frozenset())
+    wanted = bundle.roles().get("calibrate", frozenset())
     rows = [row for row, item in enumerate(held.items) if item.sha256 in wanted]
     return held.take(rows) if rows else None
 

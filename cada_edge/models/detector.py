@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -36,6 +35,8 @@ class Detector(nn.Module, ABC):
         """Features (N, C_i, H/s_i, W/s_i) to the raw map, float32 (N, h, w), >= 0, not smoothed."""
 
 
+_LEAST_RELATIVE_STD = 1e-2
+
 _DETECTORS: dict[str, type[Detector]] = {}
 
 
@@ -53,11 +54,6 @@ def detector_class(kind: str) -> type[Detector]:
         raise BundleError(f"detector kind {kind!r} is unknown; this version has {sorted(_DETECTORS)}") from None
 
 
-def detector_registry() -> dict[str, Callable[..., Detector]]:
-    """Kind to class, for listings."""
-    return dict(_DETECTORS)
-
-
 class FeatureScaler(nn.Module):
     """Standardises each channel of each feature map with statistics of the training images.
 
@@ -73,8 +69,10 @@ class FeatureScaler(nn.Module):
     def set_statistics(self, means: list[Tensor], stds: list[Tensor]) -> None:
         """Store per-channel statistics, each of shape (C_i,)."""
         for i, (mean, std) in enumerate(zip(means, stds, strict=True)):
+            # A channel that hardly ever moves would turn float16 rounding into the loudest signal.
+            floor = max(float(std.median()) * _LEAST_RELATIVE_STD, 1e-6)
             getattr(self, f"mean{i}").copy_(mean.view(1, -1, 1, 1))
-            getattr(self, f"std{i}").copy_(std.view(1, -1, 1, 1).clamp_min(1e-6))
+            getattr(self, f"std{i}").copy_(std.view(1, -1, 1, 1).clamp_min(floor))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Same shapes in and out."""

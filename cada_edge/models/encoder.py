@@ -9,6 +9,7 @@ scaled by mean 0.5 and std 0.5) are the ones they fit. Loaded into the plain
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 
 from cada_edge.errors import ConfigError, DataError, MissingDependencyError
 from cada_edge.types import ImageSpec
+
+_NAME = re.compile(r"[A-Za-z0-9_.]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class EncoderConfig:
     weights: str = "pretrained"
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):  # timm would take "hf-hub:..." and "local-dir:..." as places to load from
+            raise ConfigError(f"EncoderConfig.name: got {self.name!r}, expected the name of a timm model")
+        if not all(isinstance(stride, int) and stride > 0 for stride in self.strides):
+            raise ConfigError(f"EncoderConfig.strides: got {self.strides}, expected whole numbers > 0")
         if not self.strides or list(self.strides) != sorted(set(self.strides)):
             raise ConfigError(f"EncoderConfig.strides: got {self.strides}, expected ascending, e.g. (8, 16, 32)")
 

@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cada_edge.errors import DataError, TrainingError
+from cada_edge.training.distributed import World
 
 _META = "__meta__"
 
@@ -37,14 +38,17 @@ class Checkpoint:
             temporary.unlink(missing_ok=True)
             raise DataError(f"{self.path}: cannot write the checkpoint: {error.strerror or error}") from error
 
-    def load(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
+    def load(self, model: nn.Module, optimiser: torch.optim.Optimizer, world: World) -> tuple[int, float]:
         """Restore; return the step to go on from and the last loss: 0 and NaN without a checkpoint.
+
+        The first process reads it and hands it to the others.
 
         Raises `TrainingError` when the checkpoint is damaged or belongs to another run.
         """
-        if not self.path.exists():
+        found = self.path.read_bytes() if world.leads and self.path.exists() else b""
+        content = world.bytes_from_first(found)
+        if not content:
             return 0, math.nan
-        content = self.path.read_bytes()
         try:
             meta, tensors = _metadata(content), load(content)
             step, loss = int(meta["step"]), float(meta["loss"])
@@ -55,7 +59,10 @@ class Checkpoint:
                 f"{self.path} belongs to other data or settings ({meta['key'][:12]}, now {self.key[:12]}); "
                 "finish that run, delete its folder, or use another --out"
             )
-        _restore(model, optimiser, tensors)
+        try:
+            _restore(model, optimiser, tensors)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise TrainingError(f"{self.path} does not fit the detector ({error}); delete it") from error
         return step, loss
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -26,12 +27,14 @@ class World:
         rank: 0..size - 1; rank 0 writes the bundle.
         size: number of processes.
         local_rank: on this machine; local rank 0 encodes the images for its machine.
+        machine: number of this machine, 0 for the first.
         device: this process computes on it.
     """
 
     rank: int
     size: int
     local_rank: int
+    machine: int
     device: torch.device
 
     @property
@@ -58,6 +61,14 @@ class World:
             return shared.cpu()
         return values
 
+    def bytes_from_first(self, content: bytes) -> bytes:
+        """The first process's bytes, on every process: no folder need be shared."""
+        if self.size == 1:
+            return content
+        length = int(self.from_first(torch.tensor([len(content)])))
+        own = np.frombuffer(content, np.uint8) if self.leads else np.zeros(length, np.uint8)
+        return self.from_first(torch.from_numpy(own.copy())).numpy().tobytes()
+
     def replicate(self, module: nn.Module) -> nn.Module:
         """Wrap for averaged gradients when there are peers."""
         if self.size == 1:
@@ -74,10 +85,10 @@ def world(device: str) -> Iterator[World]:
     if str(picked) == "cuda":  # no index named: each process takes its own
         picked = torch.device("cuda", local_rank)
     if size == 1:
-        yield World(0, 1, 0, picked)
+        yield World(0, 1, 0, 0, picked)
         return
     distributed.init_process_group("nccl" if picked.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
-        yield World(rank, size, local_rank, picked)
+        yield World(rank, size, local_rank, int(os.environ.get("GROUP_RANK", "0")), picked)
     finally:
         distributed.destroy_process_group()

@@ -17,33 +17,28 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from cada_edge.models.encoder import Encoder
+from cada_edge.models.unified import UnifiedModel
 from cada_edge.types import ImageSpec, UInt8Array
 
 Encode = Callable[[UInt8Array], list[npt.NDArray[np.float16]]]
 
 
 class _FromPixels(nn.Module):
-    """Encoder with the preprocessing in front: uint8 (N, H, W, 3) in."""
+    """A model's preprocessing and encoder: uint8 (N, H, W, 3) in, feature maps out."""
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, encoder: Encoder, spec: ImageSpec) -> None:
+    def __init__(self, model: UnifiedModel) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
+        self.model = model
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        features: list[Tensor] = self.encoder((images.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+        features: list[Tensor] = self.model.encoder(self.model.standardise(images))
         return features
 
 
-def open_encoder(encoder: Encoder, spec: ImageSpec, device: torch.device) -> Encode:
+def open_encoder(model: UnifiedModel, device: torch.device) -> Encode:
     """A function from uint8 (N, H, W, 3) to float16 features per stride."""
-    model = _FromPixels(encoder, spec).eval()
-    return _on_torch(model, device) if device.type != "cpu" else _on_onnxruntime(model, spec)
+    encoder = _FromPixels(model).eval()
+    return _on_torch(encoder, device) if device.type != "cpu" else _on_onnxruntime(encoder, model.spec)
 
 
 def _on_torch(model: _FromPixels, device: torch.device) -> Encode:
@@ -60,7 +55,8 @@ def _on_onnxruntime(model: _FromPixels, spec: ImageSpec) -> Encode:
     session = onnxruntime.InferenceSession(_to_onnx(model, spec), providers=["CPUExecutionProvider"])
 
     def encode(images: UInt8Array) -> list[npt.NDArray[np.float16]]:
-        return [x.astype(np.float16) for x in session.run(None, {"image": images})]
+        with np.errstate(over="ignore"):  # whoever stores the features refuses infinite ones by name
+            return [x.astype(np.float16) for x in session.run(None, {"image": images})]
 
     return encode
 

@@ -23,11 +23,12 @@ from torch import Tensor
 from cada_edge.data.dataset import Item
 from cada_edge.errors import DataError, TrainingError
 from cada_edge.imaging import prepare, read_image
-from cada_edge.models.encoder import Encoder
+from cada_edge.models.unified import UnifiedModel
 from cada_edge.training.augment import augment
 from cada_edge.training.config import AugmentConfig
 from cada_edge.training.encode import open_encoder
-from cada_edge.types import ImageSpec, UInt8Array
+from cada_edge.types import UInt8Array
+from cada_edge.version import __version__
 
 _CHUNK, _FLUSH_EVERY = 8, 128
 Tick = Callable[[int, int], None]
@@ -97,15 +98,13 @@ class Encoding:
     """How pictures become features.
 
     Attributes:
-        encoder: frozen.
-        spec: preprocessing in front of it.
+        model: its preprocessing and frozen encoder are used.
         augment: the variations asked for.
         seed: of the variations.
         device: where the encoder runs.
     """
 
-    encoder: Encoder
-    spec: ImageSpec
+    model: UnifiedModel
     augment: AugmentConfig
     seed: int
     device: torch.device
@@ -113,21 +112,30 @@ class Encoding:
     def key(self, pictures: Sequence[View]) -> str:
         """Digest of all that determines the features of `pictures`."""
         weights = hashlib.sha256()
-        for name, tensor in self.encoder.state_dict().items():
+        for name, tensor in self.model.encoder.state_dict().items():
             weights.update(name.encode() + tensor.cpu().numpy().tobytes())
-        facts = [asdict(self.spec), asdict(self.augment), self.seed, self.encoder.strides, weights.hexdigest()]
+        facts = [
+            __version__,
+            asdict(self.model.encoder.config),
+            self.device.type,
+            asdict(self.model.spec),
+            asdict(self.augment),
+            self.seed,
+            self.model.encoder.strides,
+            weights.hexdigest(),
+        ]
         facts.append([(view.sha256, view.copy) for view in pictures])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def shapes(self, count: int) -> dict[int, tuple[int, ...]]:
         """Stride to the shape of its feature file, (count, C, h, w)."""
-        height, width = self.spec.size_hw
-        pairs = zip(self.encoder.strides, self.encoder.channels, strict=True)
+        height, width = self.model.spec.size_hw
+        pairs = zip(self.model.encoder.strides, self.model.encoder.channels, strict=True)
         return {stride: (count, channels, height // stride, width // stride) for stride, channels in pairs}
 
     def picture(self, view: View) -> UInt8Array:
         """Read and, for a variation, vary: uint8 (H, W, 3)."""
-        image = prepare(read_image(view.path), self.spec)
+        image = prepare(read_image(view.path), self.model.spec)
         if view.copy == 0:
             return image
         rng = np.random.default_rng([self.seed, view.copy, int(view.sha256[:16], 16)])
@@ -154,10 +162,11 @@ def _fill(folder: Path, pictures: Sequence[View], encoding: Encoding, tick: Tick
     maps = [_open_map(folder / f"stride{stride}.npy", shape, fresh=done == 0) for stride, shape in shapes.items()]
     if done == len(pictures):
         return FeatureStore(pictures, maps)
-    encode = open_encoder(encoding.encoder, encoding.spec, encoding.device)
+    encode = open_encoder(encoding.model, encoding.device)
     for start in range(done, len(pictures), _CHUNK):
         chunk = pictures[start : start + _CHUNK]
         features = encode(np.stack([encoding.picture(view) for view in chunk]))
+        _require_finite(chunk, features)
         done = start + len(chunk)
         for target, values in zip(maps, features, strict=True):
             target[start:done] = values
@@ -167,6 +176,14 @@ def _fill(folder: Path, pictures: Sequence[View], encoding: Encoding, tick: Tick
                 target.flush()
             _write_state(state_file, key, done)
     return FeatureStore(pictures, maps)
+
+
+def _require_finite(chunk: Sequence[View], features: Sequence[npt.NDArray[np.float16]]) -> None:
+    """Features beyond float16's 65504 would end as a puzzling loss much later."""
+    whole = np.logical_and.reduce([np.isfinite(x).all(axis=(1, 2, 3)) for x in features])
+    if not whole.all():
+        path = chunk[int(np.argmin(whole))].path
+        raise TrainingError(f"{path}: its features are not finite in float16; check --encoder and --encoder-weights")
 
 
 def _open_map(path: Path, shape: tuple[int, ...], *, fresh: bool) -> np.memmap[Any, np.dtype[np.float16]]:

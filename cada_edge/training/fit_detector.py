@@ -54,7 +54,7 @@ def fit_detector(
     check_batch(config.batch_size, world.size)
     detector.to(world.device).train()
     optimiser = torch.optim.AdamW(detector.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    first, loss = checkpoint.load(detector, optimiser)
+    first, loss = checkpoint.load(detector, optimiser, world)
     replica = world.replicate(_Distances(detector))
     for step, indices in _batches(len(store.views), config, seed, first):
         mine = indices[world.rank :: world.size]
@@ -84,7 +84,8 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(step, config)
     loss = mined_distance(replica(features), mining_level(step / config.iterations), config.mining, world)
-    value = float(loss.detach())
+    # Of all processes: one that stopped alone would leave the others waiting for it.
+    value = float(world.sum(loss.detach().clone())) / world.size
     if not math.isfinite(value):
         raise TrainingError(
             f"the loss became {value} at step {step + 1} of {config.iterations}; "
@@ -109,13 +110,16 @@ def learning_rate(step: int, config: FitConfig) -> float:
 def _batches(rows: int, config: FitConfig, seed: int, first: int) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
     """(step, row indices): a shuffled pass after another, cut into batches, from step `first` on."""
     size = config.batch_size
-    order: dict[int, npt.NDArray[np.int64]] = {}
+    passes: dict[int, npt.NDArray[np.int64]] = {}
     for step in range(first, config.iterations):
         positions = np.arange(step * size, (step + 1) * size)
-        for number in {int(p) // rows for p in positions} - order.keys():
-            order = {k: v for k, v in order.items() if k >= number - 1}
-            order[number] = np.random.default_rng([seed, number]).permutation(rows)
-        yield step, np.array([order[int(p) // rows][int(p) % rows] for p in positions])
+        numbers = sorted({int(p) // rows for p in positions})  # several when there are fewer rows than a batch holds
+        passes = {n: passes[n] if n in passes else _shuffled(rows, seed, n) for n in numbers}
+        yield step, np.array([passes[int(p) // rows][int(p) % rows] for p in positions])
+
+
+def _shuffled(rows: int, seed: int, number: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, number]).permutation(rows)
 
 
 @torch.inference_mode()

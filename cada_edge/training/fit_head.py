@@ -15,7 +15,7 @@ from cada_edge.errors import TrainingError
 from cada_edge.models.head import CadaHead, to_log
 from cada_edge.training.config import HeadFitConfig
 from cada_edge.training.features import Tick
-from cada_edge.training.targets import MapStatistics, neighbour_weights, neighbourhood_targets
+from cada_edge.training.targets import MapStatistics, neighbour_weights, neighbourhood_targets, typical_distance
 
 _REACH_MARGIN, _LEAST_REACH = 1.1, 0.5
 
@@ -69,8 +69,9 @@ def _standardised_targets(head: CadaHead, data: HeadData, config: HeadFitConfig)
     """Log-targets (F + A, 2), standardised; the scaling is stored in the head."""
     seen, anchors = ((x - head.input_mean) / head.input_std for x in (data.seen, data.anchors))
     own = data.picture[:, None] == data.picture[None, :]
+    typical = typical_distance(anchors, data.picture)
     parts = [
-        neighbourhood_targets(neighbour_weights(queries, anchors, mask, config.neighbours), data.statistics)
+        neighbourhood_targets(neighbour_weights(queries, anchors, mask, config.neighbours, typical), data.statistics)
         for queries, mask in ((seen, None), (anchors, own))
     ]
     logs = torch.cat([to_log(u, gamma) for u, gamma in parts])

@@ -32,7 +32,7 @@ class MapStatistics:
     peak: Tensor
 
 
-def neighbour_weights(queries: Tensor, anchors: Tensor, own: Tensor | None, neighbours: int) -> Tensor:
+def neighbour_weights(queries: Tensor, anchors: Tensor, own: Tensor | None, neighbours: int, typical: float) -> Tensor:
     """How much each anchor says about each query: float32 (Q, A), rows sum to 1.
 
     A Gaussian kernel over the nearest anchors. Its width is each query's own distance to its
@@ -45,10 +45,11 @@ def neighbour_weights(queries: Tensor, anchors: Tensor, own: Tensor | None, neig
         own: bool (Q, A), True where the anchor shows the same picture as the query; these count
             next to nothing. ``None`` where queries and anchors are different images.
         neighbours: anchors that count at most.
+        typical: see `typical_distance`.
     """
     distance = torch.cdist(queries, anchors)
     others = distance if own is None else distance.masked_fill(own, float("inf"))
-    width = torch.minimum(_second_smallest(others), _ISOLATION * _typical_distance(anchors))[:, None].clamp_min(1e-6)
+    width = torch.minimum(_second_smallest(others), torch.tensor(_ISOLATION * typical))[:, None].clamp_min(1e-6)
     weights = torch.exp(-((others / width) ** 2))
     kept = torch.zeros_like(weights, dtype=torch.bool)
     nearest = others.topk(min(neighbours, others.shape[1]), dim=1, largest=False).indices
@@ -68,9 +69,15 @@ def _second_smallest(distance: Tensor) -> Tensor:
     return torch.where(values.isfinite(), values, distance.min(dim=1).values).nan_to_num(posinf=1.0)
 
 
-def _typical_distance(anchors: Tensor) -> Tensor:
-    between = torch.cdist(anchors, anchors).fill_diagonal_(float("inf"))
-    return _second_smallest(between).median()
+def typical_distance(anchors: Tensor, picture: Tensor) -> float:
+    """Median distance of an anchor to its second-nearest other picture.
+
+    Args:
+        anchors: descriptors, standardised, float32 (A, D).
+        picture: which picture each shows, int64 (A,); an image's own variations are no neighbours.
+    """
+    same = picture[:, None] == picture[None, :]
+    return float(_second_smallest(torch.cdist(anchors, anchors).masked_fill(same, float("inf"))).median())
 
 
 def neighbourhood_targets(weights: Tensor, statistics: MapStatistics) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cada_edge.bundle import IMAGES, Bundle, Manifest, Stage
+from cada_edge.bundle import Bundle, Manifest, Stage, data_sha256
 from cada_edge.data.dataset import Item
 from cada_edge.data.split import ROLES, Role, assign_roles
 from cada_edge.errors import DataError
@@ -63,7 +63,7 @@ def train(config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Pr
     """Train one model on good images of any number of products.
 
     Images are taken by content alone: names, folders, order and byte-identical copies make no
-    difference. The same config, images, versions and device give the same bundle.
+    difference. On a CPU the same config, images and versions give the same bundle, byte for byte.
 
     Args:
         config: every setting.
@@ -80,7 +80,7 @@ def train(config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Pr
     by_digest = {item.sha256: item for item in sorted(items, key=lambda item: item.sha256)}
     if not by_digest:
         raise DataError("no good images to train on; expected <product>/train/good/*.png or a folder of images")
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)  # GPU upsampling has no deterministic gradient
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)  # some GPU gradients have no such form
     with world(config.device) as here:
         model, detector = _build(config)
         run = _Run(work, here, progress)
@@ -107,11 +107,14 @@ def _build(config: TrainConfig) -> tuple[UnifiedModel, RevDist]:
 
 def _encode(config: TrainConfig, model: UnifiedModel, items: list[Item], run: _Run) -> FeatureStore:
     """Encode the images on one process per machine; the others wait, then read."""
-    encoding = Encoding(model.encoder, model.spec, config.augment, config.seed, run.world.device)
+    encoding = Encoding(model, config.augment, config.seed, run.world.device)
 
     def encode() -> FeatureStore:
         return encode_views(
-            run.work / "features", views(items, config.augment.copies), encoding, run.tick("encode images")
+            run.work / _features_folder(run.world),
+            views(items, config.augment.copies),
+            encoding,
+            run.tick("encode images"),
         )
 
     if run.world.local_rank == 0:
@@ -120,6 +123,11 @@ def _encode(config: TrainConfig, model: UnifiedModel, items: list[Item], run: _R
         return store
     run.world.barrier()
     return encode()
+
+
+def _features_folder(here: World) -> str:
+    """One per machine, so that machines may share the work folder or not."""
+    return "features" if here.machine == 0 else f"features-{here.machine}"
 
 
 def _roles(config: TrainConfig, store: FeatureStore, here: World) -> dict[str, Role]:
@@ -163,9 +171,9 @@ def _fit(config: TrainConfig, model: UnifiedModel, detector: RevDist, stores: St
 
 def _run_key(config: TrainConfig, stores: Stores, here: World) -> str:
     """Digest of what determines the detector's course."""
-    facts = [asdict(config.detector), asdict(config.fit), asdict(config.encoder), asdict(config.augment)]
-    facts += [config.size_hw, config.resize, config.seed, here.size, str(here.device.type)]  # type: ignore[list-item]
-    facts.append([(view.sha256, view.copy) for view in stores.fit.views])  # type: ignore[arg-type]
+    facts: list[Any] = [__version__, asdict(config.detector), asdict(config.fit), asdict(config.encoder)]
+    facts += [asdict(config.augment), config.size_hw, config.resize, config.seed, here.size, here.device.type]
+    facts.append([(view.sha256, view.copy) for view in stores.fit.views])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -189,15 +197,14 @@ def _head_data(model: UnifiedModel, stores: Stores, here: World) -> HeadData:
 
 def _bundle(config: TrainConfig, model: UnifiedModel, roles: Mapping[str, Role], results: dict[str, Any]) -> Bundle:
     detector, head = components(model)
-    digests = "\n".join(sorted(roles))
     stage = Stage(
         name="train",
         version=__version__,
         config=json.loads(json.dumps(asdict(config))),
-        data_sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        data_sha256=data_sha256(roles),
         seed=config.seed,
         results={**results, "images": len(roles), "torch": torch.__version__},
     )
-    listing = {"schema": 1, "roles": {role: sorted(d for d, r in roles.items() if r == role) for role in ROLES}}
-    files = {**model_files(model), IMAGES: (json.dumps(listing, indent=0) + "\n").encode()}
-    return Bundle(Manifest(model.spec, model.map_spec, detector, head, provenance=(stage,)), files)
+    manifest = Manifest(model.spec, model.map_spec, detector, head, provenance=(stage,))
+    by_role: dict[str, list[str]] = {role: [digest for digest, own in roles.items() if own == role] for role in ROLES}
+    return Bundle(manifest, model_files(model)).with_roles(by_role)

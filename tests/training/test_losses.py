@@ -10,7 +10,7 @@ from cada_edge.training.config import AugmentConfig
 from cada_edge.training.distributed import World
 from cada_edge.training.losses import mined_distance, mining_level
 
-ALONE = World(0, 1, 0, torch.device("cpu"))
+ALONE = World(0, 1, 0, 0, torch.device("cpu"))
 
 
 def test_mining_rises_over_the_first_tenth() -> None:

@@ -22,7 +22,8 @@ from cada_edge.bundle import IMAGES
 from cada_edge.data.dataset import Dataset, Item, scan
 from cada_edge.errors import ConfigError, DataError, TrainingError
 from cada_edge.models import EncoderConfig, load_model
-from cada_edge.training import TrainConfig, train
+from cada_edge.training import FitConfig, TrainConfig, train
+from cada_edge.training.fit_detector import _batches
 from cada_edge.training.train import Progress
 
 if TYPE_CHECKING:
@@ -235,3 +236,30 @@ def test_any_timm_encoder_trains_from_a_weight_file(
     assert bundle is not None
     assert bundle.manifest.spec.mean == pytest.approx((123.675, 116.28, 103.53))
     assert load_model(bundle).encoder.channels == [64, 128, 256]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 9, 16, 40])
+def test_batches_hold_however_few_images_there_are(rows: int) -> None:
+    """Fewer images than a batch holds are repeated, each as often as the others."""
+    config = FitConfig(iterations=20, batch_size=16)
+    batches = [indices for _, indices in _batches(rows, config, seed=0, first=0)]
+    counts = np.bincount(np.concatenate(batches), minlength=rows)
+    assert counts.max() - counts.min() <= 1
+    resumed = [indices for _, indices in _batches(rows, config, seed=0, first=7)]
+    np.testing.assert_array_equal(resumed, batches[7:])
+
+
+def test_a_picture_with_overflowing_features_is_named(small: TrainConfig, tiny_line: Dataset, work: Path) -> None:
+    """Features that float16 cannot hold are reported with the picture's path, before anything is fitted."""
+    wild = replace(small, encoder=replace(small.encoder, weights=str(_loud_weights(work))))
+    with pytest.raises(TrainingError, match=r"\.png: its features are not finite"):
+        train(wild, tiny_line.train(), work / "w", quiet)
+
+
+def _loud_weights(folder: Path) -> Path:
+    """The default encoder with a last layer a million times too loud."""
+    folder.mkdir()
+    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    state = {name: tensor * 1e6 if "bn3.weight" in name else tensor for name, tensor in net.state_dict().items()}
+    save_file(state, folder / "loud.safetensors")
+    return folder / "loud.safetensors"
