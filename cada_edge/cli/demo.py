@@ -20,6 +20,7 @@ from cada_edge.data.dataset import scan
 from cada_edge.errors import CadaEdgeError, DataError
 
 _STOP_TIMEOUT_S = 20.0
+_BELT_FPS = 6.0  # of all products together: well within one small processor
 
 
 def demo(
@@ -129,7 +130,8 @@ def _line(job: _Job, port: int) -> dict[str, object]:
     folders = sorted({item.path.parent.parent for item in scan(job.data).test()})
     if not folders:
         raise DataError(f"{job.data}: no test images to stream; expected <product>/test/<kind>/*.png")
-    sources = [{"id": f"cam{i + 1}", "uri": f"folder:{folder}?fps=3&loop=1"} for i, folder in enumerate(folders)]
+    fps = _BELT_FPS / len(folders)
+    sources = [{"id": f"cam{i + 1}", "uri": f"folder:{folder}?fps={fps:g}&loop=1"} for i, folder in enumerate(folders)]
     return {
         "schema": 1,
         "bundle": job.bundle.name,
