@@ -48,7 +48,7 @@ def demo(
         job.step("draw a line of products", "synthesize", job.data, "--products", products, "--train", images,
                  "--test-good", quarter, "--test-defect", quarter, "--size", size, "--seed", seed)  # fmt: skip
     if not job.bundle.exists():
-        steps = iterations or (1500 if data else 300)
+        steps = iterations or (1500 if data else 240)
         job.step("train one model on all of them", "train", job.data, "--out", job.bundle, "--size", size,
                  "--iterations", steps, "--seed", seed)  # fmt: skip
     job.step("export it, checked against PyTorch", "export", job.bundle, "--images", job.data)
