@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 import yaml
 from rich.console import Console
 
 from cada_edge.data.dataset import scan
-from cada_edge.errors import CadaEdgeError, DataError
+from cada_edge.errors import CadaEdgeError, ConfigError, DataError
 
 _STOP_TIMEOUT_S = 20.0
 _BELT_FPS = 6.0  # of all products together: well within one small processor
@@ -38,17 +42,20 @@ def demo(
 ) -> None:
     """Run the whole job: data, train, export, calibrate, evaluate, run the line, read it over Modbus.
 
-    Run again after an interruption, it goes on with the step that was not finished.
+    Run again after an interruption, it goes on with the step that was not finished. A folder
+    that holds the demo of other pictures or options is refused.
     """
     console = Console(highlight=False, soft_wrap=True)
     out.mkdir(parents=True, exist_ok=True)
     job = _Job(console, out, (data or out / "parts").resolve())
+    steps = iterations or (1500 if data else 240)
+    drawn = {} if data else {"products": products, "images": images}
+    job.claim({"data": str(data.resolve()) if data else None, "size": size, "iterations": steps, "seed": seed, **drawn})
     if data is None and not job.data.is_dir():
         quarter = str(max(6, images // 4))
         job.step("draw a line of products", "synthesize", job.data, "--products", products, "--train", images,
                  "--test-good", quarter, "--test-defect", quarter, "--size", size, "--seed", seed)  # fmt: skip
     if not job.bundle.exists():
-        steps = iterations or (1500 if data else 240)
         job.step("train one model on all of them", "train", job.data, "--out", job.bundle, "--size", size,
                  "--iterations", steps, "--seed", seed)  # fmt: skip
     job.step("export it, checked against PyTorch", "export", job.bundle, "--images", job.data)
@@ -74,6 +81,17 @@ class _Job:
     @property
     def bundle(self) -> Path:
         return self.out / "line.cada"
+
+    def claim(self, options: dict[str, object]) -> None:
+        """Note what the model in this folder is made from. Raises `ConfigError` when it holds another one."""
+        note = self.out / "demo.json"
+        found = json.loads(note.read_text()) if note.exists() else options
+        if found != options or (self.bundle.exists() and not note.exists()):
+            raise ConfigError(
+                f"--out {self.out}: holds a model made otherwise ({found if note.exists() else 'unknown how'}, "
+                f"now {options}); use another --out or delete that folder"
+            )
+        note.write_text(json.dumps(options))
 
     def step(self, title: str, *arguments: object) -> None:
         """Show and run one command. Raises `CadaEdgeError` when it fails."""
@@ -101,15 +119,38 @@ def _stream(job: _Job, verdicts: int) -> None:
             _command("run", str(line)), stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            job.step(
-                "a Modbus client in a process of its own", "watch", "127.0.0.1", "--port", port, "--count", verdicts
-            )
-            _independent(job, port)
+            with _leave_on_sigterm():
+                job.step(
+                    "a Modbus client in a process of its own", "watch", "127.0.0.1", "--port", port, "--count", verdicts
+                )
+                _independent(job, port)
+        except CadaEdgeError as error:
+            raise CadaEdgeError(f"{error}; what the line itself said is in {log.name}") from error
         finally:
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(_STOP_TIMEOUT_S)
+            code = _stop(process)
     if code:
         raise CadaEdgeError(f"demo stopped: `cada-edge run` left with {code}; see {job.out / 'line.log'}")
+
+
+@contextmanager
+def _leave_on_sigterm() -> Iterator[None]:
+    """Make SIGTERM an ordinary exit, so that the line does not run on alone."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> int:
+    """Ask the line to end, insist after a while; its exit code."""
+    process.terminate()
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_TIMEOUT_S)
+    finally:
+        process.kill()  # nothing happens to one that has left
+    return process.wait()
 
 
 def _independent(job: _Job, port: int) -> None:
@@ -122,7 +163,10 @@ def _independent(job: _Job, port: int) -> None:
         return
     command = [program, "-1", "-m", "tcp", "-p", str(port), "-t", "4", "-r", "101", "-c", "25", "127.0.0.1"]
     job.console.print(f"\n[bold]the same words through a foreign client[/]\n[dim]$ {shlex.join(command)}[/]")
-    subprocess.run(command, check=True, timeout=30)  # noqa: S603  # found by name on the path
+    try:
+        subprocess.run(command, check=True, timeout=30)  # noqa: S603  # found by name on the path
+    except subprocess.SubprocessError as error:
+        raise CadaEdgeError(f"demo stopped: the foreign client could not read the block: {error}") from error
 
 
 def _line(job: _Job, port: int) -> dict[str, object]:
@@ -131,7 +175,10 @@ def _line(job: _Job, port: int) -> dict[str, object]:
     if not folders:
         raise DataError(f"{job.data}: no test images to stream; expected <product>/test/<kind>/*.png")
     fps = _BELT_FPS / len(folders)
-    sources = [{"id": f"cam{i + 1}", "uri": f"folder:{folder}?fps={fps:g}&loop=1"} for i, folder in enumerate(folders)]
+    sources = [
+        {"id": f"cam{i + 1}", "uri": f"folder:{quote(str(folder))}?fps={fps:g}&loop=1"}
+        for i, folder in enumerate(folders)
+    ]
     return {
         "schema": 1,
         "bundle": job.bundle.name,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from cada_edge.bundle import Bundle
+from cada_edge.cli.demo import _Job, _stop
+from cada_edge.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +63,41 @@ def test_report_records_and_figures_are_left(demo: tuple[Path, str]) -> None:
     records = [json.loads(line) for line in (out / "verdicts.jsonl").read_text().splitlines()]
     assert {record["status"] for record in records} <= {"ok", "ng", "undecided"}
     assert len(records) >= 6
+
+
+@pytest.mark.slow
+def test_the_model_of_other_pictures_is_never_reused(demo: tuple[Path, str], tmp_path: Path) -> None:
+    """Run on other pictures into the same folder, the demo stops at once and says what to do."""
+    again = subprocess.run(
+        [sys.executable, "-m", "cada_edge", "demo", "--out", str(demo[0]), "--data", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert again.returncode == 1
+    assert "use another --out" in again.stderr
+    assert "cada-edge export" not in again.stdout
+
+
+def test_a_folder_belongs_to_one_demo(tmp_path: Path) -> None:
+    """The same options may go on in a folder; other ones, or a bundle of unknown making, may not."""
+    job = _Job(Console(quiet=True), tmp_path, tmp_path / "parts")
+    job.claim({"size": 64})
+    job.claim({"size": 64})
+    with pytest.raises(ConfigError, match="made otherwise"):
+        job.claim({"size": 96})
+    (tmp_path / "demo.json").rename(tmp_path / "line.cada")
+    with pytest.raises(ConfigError, match="unknown how"):
+        job.claim({"size": 64})
+
+
+def test_a_line_that_will_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process deaf to SIGTERM is gone when the demo leaves."""
+    monkeypatch.setattr("cada_edge.cli.demo._STOP_TIMEOUT_S", 0.2)
+    words = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
+    deaf = subprocess.Popen([sys.executable, "-c", words], stdout=subprocess.PIPE)
+    assert deaf.stdout is not None
+    with deaf.stdout as ready:
+        ready.readline()
+        assert _stop(deaf) == -signal.SIGKILL
