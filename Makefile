@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-OUT ?= demo
+OUT ?= $(if $(DATA),demo-own,demo)
 BUNDLE ?= $(OUT)/line.cada
 export OMP_NUM_THREADS ?= $(shell nproc)
 
@@ -42,4 +42,4 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench_latency.py $(BUNDLE)
 
 clean:
-	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* *.egg-info
+	rm -rf $(VENV) build dist demo demo-own .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* *.egg-info
