@@ -121,7 +121,7 @@ class RevDist(Detector):
             self.stages.append(_Stage(previous, width, config.blocks))
             self.heads.append(nn.Conv2d(width, count, 1))
             previous = width
-        # Mean distance of each layer on the training images: layers then weigh the same.
+        # Mean distance of each layer on held-out good images: layers then weigh the same.
         self.register_buffer("layer_level", torch.ones(len(channels)))
 
     def config(self) -> dict[str, Any]:
