@@ -63,7 +63,8 @@ def train(config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Pr
     """Train one model on good images of any number of products.
 
     Images are taken by content alone: names, folders, order and byte-identical copies make no
-    difference. On a CPU the same config, images and versions give the same bundle, byte for byte.
+    difference. On a CPU the same config, images, versions, threads
+    and processes give the same bundle, byte for byte.
 
     Args:
         config: every setting.
