@@ -14,6 +14,11 @@ from cada_edge.calibration import calibrate as run_calibration
 from cada_edge.cli._progress import stage_progress
 from cada_edge.cli._runner import Backend, open_runner
 from cada_edge.data.dataset import scan
+from cada_edge.types import Threshold
+
+# A good part of a product in training scores about 1.0 at most; calibrated on such parts,
+# thresholds came out between 1.2 and 2.2.
+HIGHEST_SANE = 3.0
 
 
 def calibrate(
@@ -52,6 +57,20 @@ def calibrate(
         )
     calibrated.write(out or bundle)
     _show(result, out or bundle, as_json)
+    _warn(loaded.manifest.threshold, result.threshold.value)
+
+
+def _warn(before: Threshold | None, value: float) -> None:
+    """On standard error: what the threshold was, and when it is too high to catch anything."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    if before is not None:
+        console.print(f"The threshold was {before.value:.3f} before.")
+    if value > HIGHEST_SANE:
+        console.print(
+            f"warning: the threshold {value:.3f} lies far above 1.0, about the most a normal part shows; few defects "
+            "reach it. Are these parts the model was trained on? Check the folder, or train with them.",
+            style="yellow",
+        )
 
 
 def _show(result: CalibrationResult, written: Path, as_json: bool) -> None:

@@ -31,15 +31,15 @@ def predict(
 ) -> None:
     """Judge single images and show where they differ.
 
-    Leaves with 0 when every image is ok, 3 when any is ng or undecided, 1 when an image
-    or the bundle cannot be read.
+    Leaves with 0 when every image is ok, 3 when any is ng or undecided, which an image that
+    cannot be read is, and 1 when the bundle cannot be read.
     """
     checked = Bundle.read(bundle)
     if out is not None:
         _make_folder(out)
     with open_runner(checked, backend) as runner:
         judge = Judge(runner, checked.manifest.threshold)
-        rows = [_predict_one(judge, runner.spec, _frame(index, path), out) for index, path in enumerate(images)]
+        rows = [_predict_one(judge, runner.spec, index, path, out) for index, path in enumerate(images)]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
@@ -48,14 +48,21 @@ def predict(
         raise typer.Exit(_NOT_ALL_OK)
 
 
-def _predict_one(judge: Judge, spec: ImageSpec, frame: Frame, out: Path | None) -> dict[str, Any]:
-    judgement = judge.judge(frame)
-    return _row(judgement, None if out is None else _write_panel(out, spec, judgement))
-
-
-def _frame(index: int, path: Path) -> Frame:
+def _predict_one(judge: Judge, spec: ImageSpec, index: int, path: Path, out: Path | None) -> dict[str, Any]:
+    try:
+        image = read_image(path)
+    except DataError as error:  # one bad picture is undecided; the others still get their verdicts
+        return {
+            "image": str(path),
+            "status": "undecided",
+            "score": None,
+            "threshold": None,
+            "reason": str(error),
+            "panel": None,
+        }
     now_ns = time.monotonic_ns()
-    return Frame(read_image(path), "file", index, now_ns, now_ns, name=str(path))
+    judgement = judge.judge(Frame(image, "file", index, now_ns, now_ns, name=str(path)))
+    return _row(judgement, None if out is None else _write_panel(out, spec, judgement))
 
 
 def _make_folder(out: Path) -> None:

@@ -33,6 +33,7 @@ def train(
     rotate_deg: Annotated[float, typer.Option(help="Largest rotation that leaves a good part good.")] = 2.0,
     device: Annotated[str, typer.Option(help="'auto', 'cpu' or 'cuda[:N]'.")] = "auto",
     seed: Annotated[int, typer.Option(help="Same seed, data and versions: same bundle.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already at --out.")] = False,
     keep_work: Annotated[bool, typer.Option(help="Keep features and checkpoints in OUT.work.")] = False,
 ) -> None:
     """Train one model on folders of good images of many products, mixed and unlabelled.
@@ -58,7 +59,7 @@ def train(
         device=device,
         seed=seed,
     )
-    check_writable(out)
+    check_out(out, force)
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
     dataset = scan(data)
     items = dataset.train()
@@ -69,14 +70,17 @@ def train(
             check(items, lambda done, total: progress("check images", done, total))
             bundle = run_training(config, items, work, progress)
     except KeyboardInterrupt:
-        console.print(f"stopped; what is done is kept in {work}: the same command goes on from there")
+        if work.exists():
+            console.print(f"stopped; what is done is kept in {work}: the same command goes on from there")
         raise
     if bundle is None:
         return
     bundle.write(out)
     if not keep_work:
         discard_work(work)
-    console.print(f"wrote {out} (sha256 {bundle.sha256[:12]}); next: cada-edge calibrate {out} {data}")
+    rate = _supported_rate(len(bundle.roles()["calibrate"]))
+    console.print(f"wrote {out} (content digest {bundle.sha256[:12]})")
+    console.print(f"next: cada-edge calibrate {out} {data} --target-frr {rate:g}", soft_wrap=True)
 
 
 def _strides(text: str) -> tuple[int, ...]:
@@ -89,11 +93,21 @@ def _strides(text: str) -> tuple[int, ...]:
         raise ConfigError(f"--strides: got {text!r}, expected whole numbers such as 8,16,32") from error
 
 
-def check_writable(out: Path) -> None:
-    """Fail before the long work, not after it."""
+def check_out(out: Path, force: bool) -> None:
+    """Fail before the long work, not after it. Raises `DataError`."""
     from cada_edge.errors import DataError  # noqa: PLC0415
 
+    if not out.name:
+        raise DataError(f"--out {str(out)!r} is no file name; expected one such as line.cada")
     if not out.parent.is_dir():
         raise DataError(f"--out {out}: folder {out.parent} does not exist")
     if not os.access(out.parent, os.W_OK):
         raise DataError(f"--out {out}: folder {out.parent} cannot be written")
+    if out.is_dir() or (out.exists() and not force):
+        advice = "name another file" if out.is_dir() else "name another file, or replace it with --force"
+        raise DataError(f"--out {out} exists; {advice}")
+
+
+def _supported_rate(images: int) -> float:
+    """The lowest usual false-reject rate that so many calibration images support."""
+    return next((rate for rate in (0.01, 0.02, 0.05, 0.1, 0.2) if images + 1 >= 1 / rate), 0.5)

@@ -37,7 +37,7 @@ from cada_edge.evaluation.results import (
 )
 from cada_edge.types import Threshold
 
-MIN_GAP = 0.005  # of AUROC: below this the ratio is noise
+MIN_GAP = 0.02  # of AUROC: below this the ratio is noise
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _rates(test: Labelled, aligned: Aligned, name: str, value: float) -> Product
 def gap_closure(auroc: Callable[[Aligned], Measure], raw: Aligned, class_aware: Aligned, cada: Aligned) -> Measure:
     """(CADA - raw) / (class-aware - raw) of one AUROC: 1 means as good as with labels.
 
-    None where labels gain less than half a point: there is no gap to close.
+    None where labels gain less than two points: there is no gap to close.
     """
     none, labels, ours = auroc(raw), auroc(class_aware), auroc(cada)
     if none.value is None or labels.value is None or ours.value is None:

@@ -73,7 +73,7 @@ class World:
         """Wrap for averaged gradients when there are peers."""
         if self.size == 1:
             return module
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        return DistributedDataParallel(module)
 
 
 @contextmanager

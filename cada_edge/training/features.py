@@ -55,6 +55,7 @@ class FeatureStore:
         views: what each row is.
         maps: per stride, float16 (M, C, h, w), memory-mapped.
         index: int64 (len(views),), where in `maps` each row lies.
+        key: digest of all that determines the stored features.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class FeatureStore:
         views: Sequence[View],
         maps: Sequence[npt.NDArray[np.float16]],
         index: npt.NDArray[np.int64] | None = None,
+        key: str = "",
     ) -> None:
         self.views, self.maps = list(views), list(maps)
         self.index = np.arange(len(self.views)) if index is None else index
+        self.key = key
 
     def select(self, digests: Collection[str]) -> FeatureStore:
         """The rows that show pictures of these digests, all their variations included."""
@@ -161,7 +164,7 @@ def _fill(folder: Path, pictures: Sequence[View], encoding: Encoding, tick: Tick
     shapes = encoding.shapes(len(pictures))
     maps = [_open_map(folder / f"stride{stride}.npy", shape, fresh=done == 0) for stride, shape in shapes.items()]
     if done == len(pictures):
-        return FeatureStore(pictures, maps)
+        return FeatureStore(pictures, maps, key=key)
     encode = open_encoder(encoding.model, encoding.device)
     for start in range(done, len(pictures), _CHUNK):
         chunk = pictures[start : start + _CHUNK]
@@ -175,7 +178,7 @@ def _fill(folder: Path, pictures: Sequence[View], encoding: Encoding, tick: Tick
             for target in maps:
                 target.flush()
             _write_state(state_file, key, done)
-    return FeatureStore(pictures, maps)
+    return FeatureStore(pictures, maps, key=key)
 
 
 def _require_finite(chunk: Sequence[View], features: Sequence[npt.NDArray[np.float16]]) -> None:
@@ -192,7 +195,10 @@ def _open_map(path: Path, shape: tuple[int, ...], *, fresh: bool) -> np.memmap[A
         with path.open("r+b") as stream:  # now, as an error: a full disk would kill the process at a later write
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
         return created
-    found: np.memmap[Any, np.dtype[np.float16]] = np.load(path, mmap_mode="r+", allow_pickle=False)
+    try:
+        found: np.memmap[Any, np.dtype[np.float16]] = np.load(path, mmap_mode="r+", allow_pickle=False)
+    except ValueError as error:
+        raise TrainingError(f"{path} is damaged ({error}); delete its folder to start afresh") from error
     if found.shape != shape or found.dtype != np.float16:
         raise TrainingError(f"{path} holds {found.dtype} {found.shape}, expected float16 {shape}; delete its folder")
     return found

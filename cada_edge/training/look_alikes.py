@@ -15,6 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+# Bursts of more than ten pictures are not seen: their tenth neighbour lies inside the burst.
 # Two pictures are look-alikes when they are nearer to each other than this share of the
 # distance at which each has its tenth neighbour: a scale that every product brings along.
 # Within evenly spread products the ratio of nearest to tenth is 0.6 to 0.9.

@@ -70,7 +70,7 @@ def _second_smallest(distance: Tensor) -> Tensor:
 
 
 def typical_distance(anchors: Tensor, picture: Tensor) -> float:
-    """Median distance of an anchor to its second-nearest other picture.
+    """Median distance of an anchor to the second-nearest view of another picture.
 
     Args:
         anchors: descriptors, standardised, float32 (A, D).
@@ -81,7 +81,7 @@ def typical_distance(anchors: Tensor, picture: Tensor) -> float:
 
 
 def neighbourhood_targets(weights: Tensor, statistics: MapStatistics) -> tuple[Tensor, Tensor]:
-    """(u, gamma) of each query's kind: two float32 (Q,), gamma > u.
+    """(u, gamma) of each query's kind: two float32 (Q,), gamma >= u; equal only where maps are constant.
 
     ``u`` is the neighbourhood's mean of map means. ``gamma`` is its mean of peaks plus one
     standard deviation of peaks, the paper's "maximum" read over a kind instead of over a
@@ -92,5 +92,5 @@ def neighbourhood_targets(weights: Tensor, statistics: MapStatistics) -> tuple[T
     variance = (weights @ statistics.peak.square() - peak.square()).clamp_min(0)
     count = 1.0 / weights.square().sum(dim=1)
     std = variance.sqrt()
-    pooled = (std / peak).median() * peak
+    pooled = (std / peak.clamp_min(1e-6)).median() * peak
     return u, peak + (count * std + _PRIOR_IMAGES * pooled) / (count + _PRIOR_IMAGES)

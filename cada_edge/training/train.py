@@ -41,10 +41,12 @@ class Stores:
     Attributes:
         fit: features the detector learns from.
         align: features of held-out images the head learns from.
+        key: digest of all that determines the features.
     """
 
     fit: FeatureStore
     align: FeatureStore
+    key: str
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ def train(config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Pr
         run = _Run(work, here, progress)
         store = _encode(config, model, list(by_digest.values()), run)
         roles = _roles(config, store, here)
-        stores = Stores(*(store.select({d for d, r in roles.items() if r == role}) for role in ("fit", "align")))
-        results = _fit(config, model, detector, stores, run)
+        fit, align = (store.select({d for d, r in roles.items() if r == role}) for role in ("fit", "align"))
+        results = _fit(config, model, detector, Stores(fit, align, store.key), run)
         return _bundle(config, model, roles, results) if here.leads else None
 
 
@@ -175,6 +177,7 @@ def _run_key(config: TrainConfig, stores: Stores, here: World) -> str:
     facts: list[Any] = [__version__, asdict(config.detector), asdict(config.fit), asdict(config.encoder)]
     facts += [asdict(config.augment), config.size_hw, config.resize, config.seed, here.size, here.device.type]
     facts.append([(view.sha256, view.copy) for view in stores.fit.views])
+    facts.append(stores.key)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

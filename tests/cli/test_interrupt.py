@@ -69,7 +69,7 @@ def test_interrupted_training_says_how_to_go_on(tiny_line: Dataset, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.3, 1.5, 3.0])
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
 @pytest.mark.parametrize("command", ["synthesize", "export", "calibrate", "evaluate"])
 def test_interrupted_command_leaves_nothing_half_written(
     command: str, seconds: float, bundle: Path, tiny_line: Dataset, tmp_path: Path
@@ -86,7 +86,8 @@ def test_interrupted_command_leaves_nothing_half_written(
     process = start(*words)
     time.sleep(seconds)
     code, said = interrupt(process)
-    assert code in (0, 130, -signal.SIGINT), said  # the last: before Python could take the signal
+    early = code == -signal.SIGINT or "init_import_site" in said  # before Python could take the signal
+    assert early or code in (0, 130), said
     assert code != 130 or "Traceback" not in said
     Bundle.read(mine)
     left = {path.name for path in tmp_path.iterdir()}
