@@ -88,10 +88,10 @@ def train(config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Pr
         model, detector = _build(config)
         run = _Run(work, here, progress)
         store = _encode(config, model, list(by_digest.values()), run)
-        roles = _roles(config, store, here)
+        roles, split = _roles(config, store, here)
         fit, align = (store.select({d for d, r in roles.items() if r == role}) for role in ("fit", "align"))
         results = _fit(config, model, detector, Stores(fit, align, store.key), run)
-        return _bundle(config, model, roles, results) if here.leads else None
+        return _bundle(config, model, roles, {**results, **split}) if here.leads else None
 
 
 def discard_work(work: Path) -> None:
@@ -133,16 +133,22 @@ def _features_folder(here: World) -> str:
     return "features" if here.machine == 0 else f"features-{here.machine}"
 
 
-def _roles(config: TrainConfig, store: FeatureStore, here: World) -> dict[str, Role]:
-    """One role per picture, look-alikes together; every process goes by the first one's groups."""
+def _roles(config: TrainConfig, store: FeatureStore, here: World) -> tuple[dict[str, Role], dict[str, Any]]:
+    """One role per picture, look-alikes together, and what the grouping found, for the provenance.
+
+    Every process goes by the first one's groups.
+    """
     digests = [view.sha256 for view in store.views if view.copy == 0]
     count = len(digests)  # originals stand before their variations
     originals = FeatureStore(store.views[:count], store.maps, store.index[:count])
     groups = look_alike_groups(torch.cat([describe(features) for features in originals.batches(torch.device("cpu"))]))
     shared = here.from_first(torch.from_numpy(groups)).tolist()
-    if len(set(shared)) < len(ROLES):  # three pictures of one part: better a split than none
+    found = len(set(shared))
+    together = found >= len(ROLES)
+    if not together:  # three pictures of one part: better a split than none, and on record
         shared = list(range(len(shared)))
-    return assign_roles(digests, config.roles, config.seed, dict(zip(digests, shared, strict=True)))
+    roles = assign_roles(digests, config.roles, config.seed, dict(zip(digests, shared, strict=True)))
+    return roles, {"look_alike_groups": found, "look_alikes_share_roles": together}
 
 
 def _fit(config: TrainConfig, model: UnifiedModel, detector: RevDist, stores: Stores, run: _Run) -> dict[str, Any]:

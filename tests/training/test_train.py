@@ -171,6 +171,8 @@ def test_provenance_names_version_config_data_and_seed(small: TrainConfig, train
     assert stage.seed == small.seed
     assert stage.config["fit"]["iterations"] == small.fit.iterations
     assert len(stage.data_sha256) == 64
+    assert stage.results["look_alikes_share_roles"] is True
+    assert 3 <= stage.results["look_alike_groups"] <= stage.results["images"]
 
 
 def test_two_processes_learn_what_one_does(trained: Bundle, tiny_line: Dataset, tmp_path: Path) -> None:
