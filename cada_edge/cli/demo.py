@@ -85,7 +85,10 @@ class _Job:
     def claim(self, options: dict[str, object]) -> None:
         """Note what the model in this folder is made from. Raises `ConfigError` when it holds another one."""
         note = self.out / "demo.json"
-        found = json.loads(note.read_text()) if note.exists() else options
+        try:
+            found = json.loads(note.read_text()) if note.exists() else options
+        except ValueError as error:
+            raise ConfigError(f"{note} is damaged ({error}); delete {self.out} or use another --out") from error
         if found != options or (self.bundle.exists() and not note.exists()):
             raise ConfigError(
                 f"--out {self.out}: holds a model made otherwise ({found if note.exists() else 'unknown how'}, "
