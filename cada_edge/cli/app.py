@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import typer
 from rich.console import Console
 
 from cada_edge.errors import CadaEdgeError
+from cada_edge.interrupts import is_interrupt
 from cada_edge.version import __version__
 
 DEBUG_VARIABLE = "CADA_EDGE_DEBUG"
@@ -116,22 +118,34 @@ def reported(called: str | None, debug: bool = False) -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush and fail again
-        raise SystemExit(BROKEN_PIPE) from None
-    except KeyboardInterrupt:
-        raise SystemExit(_say("interrupted", INTERRUPTED)) from None
-    except ModuleNotFoundError as error:
-        _reraise_in_debug(debug)
-        raise SystemExit(_say(_missing(called, error), FAILED)) from None
-    except CadaEdgeError as error:
-        _reraise_in_debug(debug)
-        raise SystemExit(_say(f"error: {error}", FAILED)) from None
+    except typer.Exit:  # the command's own answer
+        raise
+    except BaseException as error:  # noqa: BLE001  # every end of the program; what is no answer of ours is raised again
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush and fail again
+        if is_interrupt(error):
+            raise SystemExit(_interrupted(error, debug)) from None
+        raise SystemExit(_failed(called, error, debug)) from None
 
 
-def _reraise_in_debug(debug: bool) -> None:
-    if debug or os.environ.get(DEBUG_VARIABLE, "0") not in {"", "0"}:
-        raise  # noqa: PLE0704  # called from an except clause only
+def _interrupted(error: BaseException, debug: bool) -> int:
+    """Say so; in debug mode also what became of the Ctrl-C on its way."""
+    if _debugging(debug) and not isinstance(error, KeyboardInterrupt | SystemExit):
+        traceback.print_exception(error)
+    return _say("interrupted", INTERRUPTED)
+
+
+def _failed(called: str | None, error: BaseException, debug: bool) -> int:
+    """The exit code for `error`, its line said. A bug is raised again, and in debug mode every error."""
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    if _debugging(debug) or not isinstance(error, ModuleNotFoundError | CadaEdgeError):
+        raise error
+    return _say(_missing(called, error) if isinstance(error, ModuleNotFoundError) else f"error: {error}", FAILED)
+
+
+def _debugging(debug: bool) -> bool:
+    return debug or os.environ.get(DEBUG_VARIABLE, "0") not in {"", "0"}
 
 
 def _say(line: str, code: int) -> int:

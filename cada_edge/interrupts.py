@@ -1,0 +1,41 @@
+"""A Ctrl-C stays a Ctrl-C, whatever becomes of its exception on the way out.
+
+Python turns SIGINT into a `KeyboardInterrupt` wherever the main thread stands. Inside the
+initialisation of a C extension the exception may come out as something else (an
+`ImportError: initialization failed`, say), so the program cannot tell from what it catches.
+Here the signal itself is noted.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+_arrived = threading.Event()
+
+
+def note_interrupts() -> None:
+    """From now on note every SIGINT, then raise `KeyboardInterrupt` as Python does.
+
+    Where SIGINT is ignored (nohup) or somebody else handles it, nothing changes. To be called
+    from the main thread.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _note)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    _arrived.set()
+    signal.default_int_handler(number, frame)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether `error`, which ends the program, is a Ctrl-C or came after one.
+
+    An exit that the program chose (`SystemExit`) stands, but for click's code 1 for an
+    interrupt that it caught itself.
+    """
+    if isinstance(error, SystemExit):
+        return error.code == 1 and _arrived.is_set()
+    return isinstance(error, KeyboardInterrupt) or _arrived.is_set()
