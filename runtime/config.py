@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from cada_edge.errors import ConfigError
+from cada_edge.strict_yaml import Strict, read_mapping, validated
 
-MAX_FILE_BYTES = 1 << 20
 _ID = r"^[A-Za-z0-9_-]{1,40}$"
 
 
-class _Strict(BaseModel):
-    """Unknown keys and silent conversions are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class SourceConfig(_Strict):
+class SourceConfig(Strict):
     """One camera, video or folder; `uri` as in `cada_edge.runtime.sources.uri`."""
 
     uri: str = Field(min_length=1)
@@ -29,7 +20,7 @@ class SourceConfig(_Strict):
     stall_s: float = Field(default=3.0, gt=0, le=600)
 
 
-class ModbusConfig(_Strict):
+class ModbusConfig(Strict):
     """The Modbus TCP server; `base` is the zero-based address of the status block."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
@@ -40,18 +31,18 @@ class ModbusConfig(_Strict):
     min_hold_ms: int = Field(default=20, ge=0, le=10_000)
 
 
-class LogConfig(_Strict):
+class LogConfig(Strict):
     """Every verdict as one JSON line on standard error; there is nothing to set."""
 
 
-class RecordsConfig(_Strict):
+class RecordsConfig(Strict):
     """Tables that verdicts are appended to."""
 
     csv: Path | None = Field(default=None, strict=False)
     jsonl: Path | None = Field(default=None, strict=False)
 
 
-class RejectsConfig(_Strict):
+class RejectsConfig(Strict):
     """Pictures of parts that did not pass."""
 
     dir: Path = Field(strict=False)
@@ -59,7 +50,7 @@ class RejectsConfig(_Strict):
     max_bytes: int = Field(default=1 << 30, ge=1)
 
 
-class SinksConfig(_Strict):
+class SinksConfig(Strict):
     """Where verdicts go; a sink that is not named is off."""
 
     modbus: ModbusConfig | None = None
@@ -68,7 +59,7 @@ class SinksConfig(_Strict):
     rejects: RejectsConfig | None = None
 
 
-class LineConfig(_Strict):
+class LineConfig(Strict):
     """A whole line. Paths are absolute once read with `load_config`.
 
     Attributes:
@@ -118,83 +109,13 @@ def load_config(path: Path) -> LineConfig:
 
     Raises `ConfigError` naming the file, the field, what was found and what was expected.
     """
-    document = _parse(path, _read(path))
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: got {_kind(document)}, expected keys such as schema, bundle, sources")
-    if document.get("schema") not in (None, 1):
-        raise ConfigError(f"{path}: schema: got {document['schema']!r}, expected 1; install a newer cada-edge")
+    document = read_mapping(path, 1, "schema, bundle, sources")
     return _absolute(parse_config(document, str(path)), path.resolve().parent)
 
 
 def parse_config(document: dict[str, Any], label: str = "line") -> LineConfig:
     """Check a document already parsed. Raises `ConfigError`; `label` says where it is from."""
-    try:
-        return LineConfig.model_validate(document)
-    except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors(include_url=False)]
-        raise ConfigError("\n".join(f"{label}: {line}" for line in lines)) from error
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """The safe loader, which otherwise keeps the last of two equal keys in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {name!r} stands twice", key.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read: {error.strerror}; check the path") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes; this is no line.yaml")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
-
-
-def _parse(path: Path, text: str) -> object:
-    if "&" in text and "*" in text and any(isinstance(e, yaml.AliasEvent) for e in _events(path, text)):
-        raise ConfigError(f"{path}: YAML anchors and aliases are not accepted; write the value out")
-    try:
-        return yaml.load(text, _UniqueKeys)  # noqa: S506  # a subclass of SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-
-
-def _events(path: Path, text: str) -> list[yaml.Event]:
-    try:
-        return list(yaml.parse(text, yaml.SafeLoader))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-
-
-def _explain(problem: Any) -> str:
-    """Path of the field, what was found, what was expected."""
-    field = ".".join(str(part) for part in problem["loc"]) or "line"
-    got, kind = problem["input"], problem["type"]
-    if kind == "extra_forbidden":
-        return f"{field}: unknown key; check the spelling"
-    if kind == "missing":
-        return f"{field}: missing; it must be given"
-    expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    shown = repr(got) if isinstance(got, (str, int, float, type(None))) else _kind(got)
-    return f"{field}: got {shown}, expected {expected}"
-
-
-def _kind(value: object) -> str:
-    return {dict: "a mapping", list: "a list", str: "a text", type(None): "nothing"}.get(
-        type(value), type(value).__name__
-    )
+    return validated(LineConfig, document, label)
 
 
 def _absolute(config: LineConfig, base: Path) -> LineConfig:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cada_edge.errors import ConfigError
-from cada_edge.runtime.config import MAX_FILE_BYTES, LineConfig, load_config, parse_config
+from cada_edge.runtime.config import LineConfig, load_config, parse_config
+from cada_edge.strict_yaml import MAX_FILE_BYTES
 
 WHOLE = """
 schema: 1
