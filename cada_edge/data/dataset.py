@@ -14,18 +14,17 @@ Product names serve reports only; no training or scoring code may read them.
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cada_edge import imaging
 from cada_edge.bundle import data_sha256
+from cada_edge.data.walk import SUFFIXES, is_picture, require_folder, visible_files, visible_folders
 from cada_edge.errors import DataError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 LAYOUTS = (
     "expected good images in the folder itself, in <product>/train/good/ or in train/good/ "
     f"({', '.join(sorted(SUFFIXES))})"
@@ -46,7 +45,7 @@ class Item:
         product: folder name, for reports only; may be empty.
         split: ``train`` (always good) or ``test``.
         defect: kind of defect, ``None`` for a good part.
-        mask: ground-truth mask of a defect, or ``None`` where there is none.
+        masks: ground-truth masks of a defect, to be united; empty where there is none.
     """
 
     path: Path
@@ -54,7 +53,7 @@ class Item:
     product: str
     split: Split
     defect: str | None = None
-    mask: Path | None = None
+    masks: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,13 @@ class Dataset:
         root: the folder that was scanned.
         items: sorted by path.
         ignored: visible files that are no picture by name, or lie outside the layout.
+        notes: what a reader of its figures must know of how it was read; sentences.
     """
 
     root: Path
     items: tuple[Item, ...]
     ignored: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -92,6 +93,41 @@ class Dataset:
         return data_sha256(item.sha256 for item in self.items)
 
 
+@dataclass(frozen=True)
+class Picture:
+    """What a layout says of one file before its bytes are read; fields as in `Item`."""
+
+    path: Path
+    product: str
+    split: Split
+    defect: str | None = None
+    masks: tuple[Path, ...] = ()
+
+    def hashed(self) -> Item:
+        """The item, its digest read. Raises `DataError`."""
+        digest = imaging.image_digest(self.path)
+        return Item(self.path, digest, self.product, self.split, self.defect, self.masks)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a reader found; fields as in `Dataset`."""
+
+    root: Path
+    pictures: tuple[Picture, ...]
+    ignored: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def hashed(self, progress: Callable[[int, int], None] | None = None) -> Dataset:
+        """The data set, every digest read. `progress` is called with (done, total). Raises `DataError`."""
+        items = []
+        for done, picture in enumerate(sorted(self.pictures, key=lambda picture: picture.path), start=1):
+            items.append(picture.hashed())
+            if progress is not None:
+                progress(done, len(self.pictures))
+        return Dataset(self.root, tuple(items), tuple(sorted(self.ignored)), self.notes)
+
+
 def scan(root: Path) -> Dataset:
     """Find and hash every picture under `root`; nothing is decoded yet (see `check`).
 
@@ -101,20 +137,23 @@ def scan(root: Path) -> Dataset:
         DataError: no folder, no picture, a product without ``train/good``, or a link that
             leads out of `root`.
     """
+    return find_pictures(root).hashed()
+
+
+def find_pictures(root: Path) -> Listing:
+    """As `scan`, before anything is hashed."""
     root = Path(root)
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"{root}: {what}, expected a folder; {LAYOUTS}")
+    require_folder(root, LAYOUTS)
     products = _product_folders(root)
-    files = list(_files(root))
-    pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
-    if not pictures:
+    files = list(visible_files(root))
+    paths = [path for path in files if is_picture(path)]
+    if not paths:
         raise DataError(f"{root}: found no picture among {len(files)} files; {LAYOUTS}")
-    items = _layout_items(products, pictures) if products else _plain_items(root, pictures)
+    pictures = _layout_pictures(products, paths) if products else _plain_pictures(root, paths)
     masks = {folder / "ground_truth" for folder in products}
-    used = {item.path for item in items}
+    used = {picture.path for picture in pictures}
     ignored = (path for path in files if path not in used and not masks & set(path.parents))
-    return Dataset(root, tuple(sorted(items, key=lambda item: item.path)), tuple(sorted(ignored)))
+    return Listing(root, tuple(pictures), tuple(ignored))
 
 
 def check(items: Iterable[Item], progress: Callable[[int, int], None] | None = None) -> None:
@@ -165,45 +204,10 @@ def _by_digest(items: Iterable[Item]) -> dict[str, list[Item]]:
 
 def _check_item(item: Item) -> None:
     shape = imaging.read_image(item.path).shape[:2]
-    if item.mask is None:
-        return
-    mask_shape = imaging.read_mask(item.mask).shape
-    if mask_shape != shape:
-        raise DataError(f"{item.mask}: mask is {mask_shape} px (H, W), its image {item.path.name} is {shape}")
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """Every visible file under `root`, links followed only where they stay inside."""
-    home = root.resolve()
-    for folder, subfolders, names in os.walk(root, onerror=_cannot_list):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(subfolders + names):
-            path = Path(folder, name)
-            if name.startswith("."):
-                continue
-            if path.is_symlink():
-                _check_link(path, home)
-            if name not in subfolders:
-                yield path
-
-
-def _cannot_list(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot list the folder: {error.strerror}") from error
-
-
-def _check_link(path: Path, home: Path) -> None:
-    target = path.resolve()
-    if target.is_dir():
-        raise DataError(f"{path}: is a link to a folder, which is not followed; name or copy that folder instead")
-    if not target.is_relative_to(home) or not target.is_file():
-        raise DataError(f"{path}: links to {target}, expected a file inside {home}; copy the file instead")
-
-
-def _folders(parent: Path) -> list[Path]:
-    try:
-        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{parent}: cannot list the folder: {error.strerror or error}") from error
+    for mask in item.masks:
+        mask_shape = imaging.read_mask(mask).shape
+        if mask_shape != shape:
+            raise DataError(f"{mask}: mask is {mask_shape} px (H, W), its image {item.path.name} is {shape}")
 
 
 def _has_split(folder: Path) -> bool:
@@ -215,7 +219,7 @@ def _product_folders(root: Path) -> list[Path]:
     if _has_split(root):
         candidates = [root]
     else:
-        children = _folders(root)
+        children = visible_folders(root)
         candidates = children if any(_has_split(child) for child in children) else []
     for folder in candidates:
         if not (folder / "train" / _GOOD).is_dir():
@@ -225,8 +229,8 @@ def _product_folders(root: Path) -> list[Path]:
     return candidates
 
 
-def _plain_items(root: Path, pictures: Sequence[Path]) -> list[Item]:
-    inside = {path: path.relative_to(root).parts for path in pictures}
+def _plain_pictures(root: Path, paths: Sequence[Path]) -> list[Picture]:
+    inside = {path: path.relative_to(root).parts for path in paths}
     product = {path: parts[0] if len(parts) > 1 else "" for path, parts in inside.items()}
     others = sorted(set(product.values()) - {_GOOD})
     if _GOOD in product.values() and others:
@@ -234,39 +238,39 @@ def _plain_items(root: Path, pictures: Sequence[Path]) -> list[Item]:
             f"{root}: has {_GOOD}/ beside {others[0] or 'pictures'}; only good images are learned from: "
             f"name {root / _GOOD}, or use the layout <product>/train/{_GOOD} and <product>/test/<defect>"
         )
-    return [Item(path, imaging.image_digest(path), product[path], "train") for path in pictures]
+    return [Picture(path, product[path], "train") for path in paths]
 
 
-def _layout_items(products: Sequence[Path], pictures: Sequence[Path]) -> list[Item]:
-    items = []
+def _layout_pictures(products: Sequence[Path], paths: Sequence[Path]) -> list[Picture]:
+    pictures = []
     for folder in products:
         name = folder.resolve().name
-        inside = [path for path in pictures if folder in path.parents]
-        found = [item for path in inside if (item := _layout_item(folder, name, path)) is not None]
-        if not any(item.split == "train" for item in found):
+        inside = [path for path in paths if folder in path.parents]
+        found = [picture for path in inside if (picture := _layout_picture(folder, name, path)) is not None]
+        if not any(picture.split == "train" for picture in found):
             raise DataError(f"{folder / 'train' / _GOOD}: holds no picture; {LAYOUTS}")
-        items += found
-    return items
+        pictures += found
+    return pictures
 
 
-def _layout_item(folder: Path, product: str, path: Path) -> Item | None:
-    """The item at `path`, or None where it is no part of train or test (a mask, say)."""
+def _layout_picture(folder: Path, product: str, path: Path) -> Picture | None:
+    """The picture at `path`, or None where it is no part of train or test (a mask, say)."""
     parts = path.relative_to(folder).parts
     split, middle = parts[0], parts[1:-1]
     if split == "train":
         if middle[:1] != (_GOOD,):
             raise DataError(f"{path}: lies in train/ but not in train/good/; only good images are learned from")
-        return Item(path, imaging.image_digest(path), product, "train")
+        return Picture(path, product, "train")
     if split != "test":
         return None
     if not middle:
         raise DataError(f"{path}: lies in test/ itself; expected test/good/ or test/<defect>/")
     if middle[0] == _GOOD:
-        return Item(path, imaging.image_digest(path), product, "test")
-    mask = _find_mask(folder / "ground_truth" / Path(*middle), path.stem)
-    return Item(path, imaging.image_digest(path), product, "test", middle[0], mask)
+        return Picture(path, product, "test")
+    masks = _find_masks(folder / "ground_truth" / Path(*middle), path.stem)
+    return Picture(path, product, "test", middle[0], masks)
 
 
-def _find_mask(folder: Path, stem: str) -> Path | None:
+def _find_masks(folder: Path, stem: str) -> tuple[Path, ...]:
     names = (f"{stem}_mask.png", f"{stem}.png")
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    return tuple(folder / name for name in names if (folder / name).is_file())[:1]

@@ -14,7 +14,7 @@ from cada_edge.calibration import Judged, judge
 from cada_edge.data.dataset import Dataset, Item
 from cada_edge.errors import DataError
 from cada_edge.evaluation.alignments import Aligned, align, class_statistics
-from cada_edge.evaluation.masks import Progress, pixel_histograms
+from cada_edge.evaluation.masks import CONVENTIONS, Progress, pixel_histograms
 from cada_edge.evaluation.pixels import PixelHistogram
 from cada_edge.evaluation.protocols import (
     RULES,
@@ -83,7 +83,11 @@ def evaluate(
         alignments=tuple(results),
         gap_closure=_gap(config, test, aligned),
         images=_images(dataset, test, aligned),
-        notes=_notes(config, results, test, held=held, leaked=leaked, pixels=pixels["cada"]),
+        notes=(
+            *_notes(config, results, test, held=held, leaked=leaked, pixels=pixels["cada"]),
+            *([CONVENTIONS] if any(histogram.regions for histogram in pixels["cada"].values()) else []),
+            *dataset.notes,
+        ),
         maps=test.judged.prediction.map,
     )
 
@@ -166,7 +170,7 @@ def _images(dataset: Dataset, test: Labelled, aligned: Mapping[AlignmentName, Al
             sha256=item.sha256,
             product=item.product,
             defect=item.defect,
-            mask=below(item.mask) if item.mask else None,
+            masks=tuple(below(mask) for mask in item.masks),
             scores=scores(row),
         )
         for row, item in enumerate(test.judged.items)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from cada_edge.evaluation.masks import united_mask
 from cada_edge.evaluation.results import Evaluation, OperatingPoint
 from cada_edge.heatmap import LIMIT, colours, overlay
-from cada_edge.imaging import read_image, read_mask
+from cada_edge.imaging import read_image
 from cada_edge.types import Float32Array, ImageSpec, UInt8Array
 
 SIDE_PX = 190
@@ -94,17 +96,18 @@ def _tile(evaluation: Evaluation, root: Path, spec: ImageSpec, pick: tuple[str, 
         right=None if rejected is None else rejected == defective,
         score=score,
         name=image.name,
-        picture=_picture(root / image.name, root / image.mask if image.mask else None, evaluation.maps[row], spec),
+        picture=_picture(root / image.name, [root / mask for mask in image.masks], evaluation.maps[row], spec),
     )
 
 
-def _picture(path: Path, mask_path: Path | None, cells: Float32Array, spec: ImageSpec) -> str:
+def _picture(path: Path, masks: Sequence[Path], cells: Float32Array, spec: ImageSpec) -> str:
     image = read_image(path)
     heat = overlay(image, cells, spec, LIMIT)
     both = [_shrink(image), _shrink(heat)]
-    if mask_path:
+    if masks:
         scale = both[1].shape[1] / image.shape[1]
-        contours, _ = cv2.findContours(read_mask(mask_path).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        united = united_mask(masks, image.shape[:2]).astype(np.uint8)
+        contours, _ = cv2.findContours(united, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         outlines = [np.rint(contour * scale).astype(np.int32) for contour in contours]
         cv2.drawContours(both[1], outlines, -1, _OUTLINE_RGB, 1, cv2.LINE_AA)
     gap = np.full((both[0].shape[0], 3, 3), 255, np.uint8)

@@ -1,7 +1,6 @@
 """Pixel AUROC and AUPRO from histograms: exact in definition, bounded in memory.
 
-Conventions: a picture's map is upsampled bilinearly (half-pixel centres) to the picture's
-own size and compared with its mask there; a mask is never resized. AUPRO is the MVTec AD
+How pixels are counted is said in `cada_edge.evaluation.masks.CONVENTIONS`. AUPRO is the MVTec AD
 definition (Bergmann et al., IJCV 2021): mean over ground-truth regions (8-connected) of
 the share of the region found, integrated over the false-positive rate of all defect-free
 pixels up to 0.3 and divided by 0.3.

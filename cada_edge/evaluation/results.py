@@ -195,7 +195,7 @@ class ImageResult:
     sha256: str
     product: str
     defect: str | None
-    mask: str | None
+    masks: tuple[str, ...]
     scores: Mapping[AlignmentName, float | None]
 
 

@@ -39,9 +39,9 @@ def test_products_splits_defects_and_masks_are_found(line: Path) -> None:
     path = line / "bolt/test/bent/000.png"
     mask = line / "bolt/ground_truth/bent/000_mask.png"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert dataset.items[0] == Item(path, digest, "bolt", "test", "bent", mask)
+    assert dataset.items[0] == Item(path, digest, "bolt", "test", "bent", (mask,))
     assert [item.path for item in dataset.items] == sorted(item.path for item in dataset.items)
-    assert all(item.defect is None and item.mask is None for item in dataset.train())
+    assert all(item.defect is None and not item.masks for item in dataset.train())
 
 
 def test_one_product_folder_is_a_data_set(line: Path) -> None:
@@ -77,8 +77,8 @@ def test_masks_may_be_named_like_their_image(line: Path) -> None:
     truth = line / "nut/ground_truth/bent"
     (truth / "000_mask.png").rename(truth / "000.png")
     shutil.rmtree(line / "bolt/ground_truth")
-    masks = {item.product: item.mask for item in scan(line).test() if item.defect}
-    assert masks == {"nut": truth / "000.png", "bolt": None}
+    masks = {item.product: item.masks for item in scan(line).test() if item.defect}
+    assert masks == {"nut": (truth / "000.png",), "bolt": ()}
 
 
 def test_other_files_are_ignored_and_named(line: Path) -> None:

@@ -31,7 +31,7 @@ def test_the_tiny_line_is_a_whole_data_set(tiny_line: Dataset) -> None:
     """Products, splits and masks are where MVTec AD has them, and every file decodes."""
     assert len(tiny_line.products()) == 3
     assert (len(tiny_line.train()), len(tiny_line.test())) == (24, 18)
-    assert all((item.mask is None) == (item.defect is None) for item in tiny_line.items)
+    assert all(bool(item.masks) == (item.defect is not None) for item in tiny_line.items)
     assert tiny_line.ignored == ()
     assert duplicates(tiny_line.items) == ()
     check(tiny_line.items)
