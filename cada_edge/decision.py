@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cada_edge.types import Frame, Prediction, Threshold, Verdict
+from cada_edge.types import MIN_SPREAD, NOVELTY_LIMIT, Frame, Prediction, Threshold, Verdict
 
 
 def undecided(frame: Frame, reason: str, t_decided_ns: int, threshold: Threshold | None = None) -> Verdict:
@@ -23,19 +23,14 @@ def undecided(frame: Frame, reason: str, t_decided_ns: int, threshold: Threshold
 def decide(frame: Frame, prediction: Prediction, threshold: Threshold | None, t_decided_ns: int) -> Verdict:
     """Judge one frame. `prediction` holds that frame alone (N = 1).
 
-    ``ok`` needs a whole frame, a threshold, finite numbers and ``score <= threshold``.
-    Whatever falls short of that is ``ng`` or ``undecided``, never ``ok``.
+    ``ok`` needs a whole frame, a threshold, finite numbers, an image like something known and
+    ``score <= threshold``. Whatever falls short of that is ``ng`` or ``undecided``, never ``ok``.
     """
-    if frame.status != "ok":
-        return undecided(frame, f"frame is {frame.status}", t_decided_ns, threshold)
-    if frame.image is None:
-        return undecided(frame, "frame has no image", t_decided_ns, threshold)
     if threshold is None:
-        return undecided(frame, "bundle has no threshold; run `cada-edge calibrate`", t_decided_ns)
-    if len(prediction) != 1:
-        return undecided(frame, f"prediction holds {len(prediction)} images, expected 1", t_decided_ns, threshold)
-    if not bool(prediction.finite()[0]):
-        return undecided(frame, "score or map is not finite", t_decided_ns, threshold)
+        why = _unfit(frame) or "bundle has no threshold; run `cada-edge calibrate`"
+        return undecided(frame, why, t_decided_ns)
+    if why := _unfit(frame) or _untrusted(prediction):
+        return undecided(frame, why, t_decided_ns, threshold)
     score = float(prediction.score[0])
     passed = score <= threshold.value
     return Verdict(
@@ -46,6 +41,29 @@ def decide(frame: Frame, prediction: Prediction, threshold: Threshold | None, t_
         frame_id=frame.frame_id,
         t_capture_ns=frame.t_capture_ns,
         t_decided_ns=t_decided_ns,
-        reason="score within threshold" if passed else "score above threshold",
+        reason=("score within threshold" if passed else "score above threshold") + _guard(prediction),
         name=frame.name,
     )
+
+
+def _unfit(frame: Frame) -> str:
+    """Why `frame` cannot be judged; empty when it can."""
+    if frame.status != "ok":
+        return f"frame is {frame.status}"
+    return "frame has no image" if frame.image is None else ""
+
+
+def _untrusted(prediction: Prediction) -> str:
+    """Why `prediction` says nothing of the part, whatever its score; empty when it does."""
+    if len(prediction) != 1:
+        return f"prediction holds {len(prediction)} images, expected 1"
+    if not prediction.finite()[0]:
+        return "score or map is not finite"
+    if prediction.novel()[0]:
+        novelty = float(prediction.novelty[0])
+        return f"unlike everything the model knows: novelty {novelty:.3g}, the limit is {NOVELTY_LIMIT:g}"
+    return ""
+
+
+def _guard(prediction: Prediction) -> str:
+    return f"; gamma - u is at its guard of {MIN_SPREAD:g}, the score is coarse" if prediction.guarded()[0] else ""

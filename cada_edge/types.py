@@ -6,6 +6,7 @@ Arrays are numpy. Times are ``time.monotonic_ns()`` unless a name says otherwise
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar
 
@@ -28,6 +29,9 @@ _MIN_SIDE_PX, _MAX_SIDE_PX = 32, 4096
 # Below this, gamma - u is noise and the division would only amplify it. In units of the
 # raw map (cosine distances: 0..2). The head and every backend clamp to the same value.
 MIN_SPREAD = 1e-3
+
+# Novelty at which an image stops being like anything known; fixed by the head's own scaling.
+NOVELTY_LIMIT = 1.0
 
 
 def require(condition: bool, field: str, got: object, expected: str) -> None:
@@ -135,22 +139,28 @@ class Prediction:
         map: float32 (N, h, w), the aligned anomaly map, ``(S - u) / (gamma - u)``.
         u: float32 (N,), predicted mean of a normal image's anomaly map.
         gamma: float32 (N,), predicted maximum of a normal image's anomaly map, > u.
+        novelty: float32 (N,), >= 0, distance of the image from everything the head was fitted
+            on; above `NOVELTY_LIMIT` u and gamma are guesses, and no score excuses the image.
     """
 
     score: Float32Array
     map: Float32Array
     u: Float32Array
     gamma: Float32Array
+    novelty: Float32Array
 
     def __post_init__(self) -> None:
         n = self.score.shape[0] if self.score.ndim == 1 else -1
         shapes = {f.name: getattr(self, f.name).shape for f in fields(self)}
         dtypes = {f.name: str(getattr(self, f.name).dtype) for f in fields(self)}
         require(
-            n >= 0 and self.u.shape == self.gamma.shape == (n,) and self.map.ndim == 3 and self.map.shape[0] == n,
+            n >= 0
+            and self.u.shape == self.gamma.shape == self.novelty.shape == (n,)
+            and self.map.ndim == 3
+            and self.map.shape[0] == n,
             "Prediction",
             shapes,
-            "score, u, gamma of shape (N,) and map of shape (N, h, w)",
+            "score, u, gamma, novelty of shape (N,) and map of shape (N, h, w)",
         )
         require(set(dtypes.values()) == {"float32"}, "Prediction", dtypes, "float32 throughout")
 
@@ -172,8 +182,22 @@ class Prediction:
 
     def finite(self) -> npt.NDArray[np.bool_]:
         """bool (N,): rows in which every number is finite."""
-        rows = np.isfinite(self.score) & np.isfinite(self.u) & np.isfinite(self.gamma)
-        return np.asarray(rows & np.isfinite(self.map).all(axis=(1, 2)))
+        numbers = np.stack([self.score, self.u, self.gamma, self.novelty])
+        return np.asarray(np.isfinite(numbers).all(axis=0) & np.isfinite(self.map).all(axis=(1, 2)))
+
+    def novel(self) -> npt.NDArray[np.bool_]:
+        """bool (N,): rows beyond the limit, or with a novelty that is NaN; never ``ok`` whatever their score."""
+        return np.asarray(~(self.novelty <= NOVELTY_LIMIT))
+
+    def guarded(self) -> npt.NDArray[np.bool_]:
+        """bool (N,): rows whose gamma - u sits on `MIN_SPREAD`: their score is coarse."""
+        rounding = np.float32(1e-6) * np.abs(self.gamma)  # u + MIN_SPREAD is not exact in float32
+        return np.asarray(self.gamma - self.u <= np.float32(MIN_SPREAD) + rounding)
+
+    def take(self, rows: Sequence[int]) -> Prediction:
+        """These rows only, in this order."""
+        index = list(rows)
+        return Prediction(*(getattr(self, f.name)[index] for f in fields(self)))
 
     @staticmethod
     def concatenate(parts: list[Prediction]) -> Prediction:

@@ -35,10 +35,9 @@ class Judged:
 
     def take(self, rows: Sequence[int]) -> Judged:
         """These rows only, in this order."""
-        p, index = self.prediction, list(rows)
         return Judged(
             tuple(self.items[row] for row in rows),
-            Prediction(p.score[index], p.map[index], p.u[index], p.gamma[index]),
+            self.prediction.take(rows),
             tuple(self.sizes_hw[row] for row in rows),
         )
 

@@ -27,7 +27,7 @@ from cada_edge.types import MapSpec, to_json
 from cada_edge.version import __version__
 
 OPSET, IR_VERSION = 17, 8
-INPUT, OUTPUTS = "image", ("score", "map", "u", "gamma")
+INPUT, OUTPUTS = "image", ("score", "map", "u", "gamma", "novelty")
 _RAW = "raw_map"
 
 
@@ -35,7 +35,7 @@ def export_onnx(model: UnifiedModel) -> bytes:
     """Export `model` as a self-contained ONNX file; the same model and versions give the same bytes.
 
     Input ``image`` uint8 (N, H, W, 3) RGB, N free. Outputs ``score`` (N,), ``map``
-    (N, h, w), ``u`` (N,), ``gamma`` (N,), all float32.
+    (N, h, w), ``u``, ``gamma`` and ``novelty`` (N,), all float32.
 
     Raises:
         ExportError: torch cannot trace the model, or the graph is not valid ONNX.
@@ -54,10 +54,10 @@ def export_onnx(model: UnifiedModel) -> bytes:
 
 
 def _core_graph(model: UnifiedModel) -> ModelProto:
-    """Pixels to raw map, u and gamma, simplified, in the portable set or not."""
+    """Pixels to raw map, u, gamma and novelty, simplified, in the portable set or not."""
     # Two images: a batch of one would let tracing mistake N for a constant 1.
     example = torch.zeros(2, *model.spec.size_hw, 3, dtype=torch.uint8)
-    proto = trace(_Core(model), example, [_RAW, "u", "gamma"])
+    proto = trace(_Core(model), example, [_RAW, "u", "gamma", "novelty"])
     simplify(proto)
     return proto
 
@@ -69,7 +69,7 @@ class _Core(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.model.core(images)
 
 
@@ -112,7 +112,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _append_alignment(proto: ModelProto, spec: MapSpec) -> None:
-    """Add the CADA node and the score, and declare the four outputs."""
+    """Add the CADA node and the score, and declare the outputs."""
     graph = proto.graph
     nodes, constants = score_nodes("map", "score", spec)
     graph.node.extend([normalise_node(_RAW, "u", "gamma", "map"), *nodes])

@@ -14,7 +14,7 @@ from cada_edge.errors import ConfigError, ParityError
 from cada_edge.protocols import Runner
 from cada_edge.types import Prediction, UInt8Array, require
 
-OUTPUTS = ("score", "map", "u", "gamma")
+OUTPUTS = ("score", "map", "u", "gamma", "novelty")
 Float64Array = npt.NDArray[np.float64]
 
 
@@ -31,12 +31,14 @@ class Tolerance:
         map: aligned map, same units.
         u: raw map units.
         gamma: raw map units.
+        novelty: 1 is the limit beyond which an image is unlike everything known.
     """
 
     score: float = 1e-3
     map: float = 1e-3
     u: float = 1e-4
     gamma: float = 1e-4
+    novelty: float = 1e-3
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -65,7 +67,7 @@ class ParityReport:
 
     Attributes:
         images: how many were compared.
-        score: difference of the score; `map`, `u` and `gamma` likewise.
+        score: difference of the score; `map`, `u`, `gamma` and `novelty` likewise.
         worst_image: name of the image with the largest difference relative to its tolerance.
         worst_output: the output in which it differs.
         threshold: the bundle's threshold, or ``None``.
@@ -79,6 +81,7 @@ class ParityReport:
     map: Difference
     u: Difference
     gamma: Difference
+    novelty: Difference
     worst_image: str
     worst_output: str
     threshold: float | None
@@ -167,7 +170,7 @@ def _require_finite(prediction: Prediction, names: list[str]) -> None:
 
 
 def _differences(expected: Prediction, got: Prediction) -> Float64Array:
-    """float64 (N, 4, 2): per image and output, the maximum and the mean difference."""
+    """float64 (N, 5, 2): per image and output, the maximum and the mean difference."""
     columns = []
     for name in OUTPUTS:
         a, b = (getattr(p, name).astype(np.float64).reshape(len(expected), -1) for p in (expected, got))
@@ -182,13 +185,14 @@ def _report(
     peaks, means = gaps[:, :, 0], gaps[:, :, 1]
     allowed = np.array([getattr(tolerance, f.name) for f in fields(Tolerance)])
     image, output = divmod(int(np.argmax(peaks / np.maximum(allowed, np.finfo(float).tiny))), len(OUTPUTS))
-    score, map_, u, gamma = (_summary(peak, mean) for peak, mean in zip(peaks.T, means.T, strict=True))
+    score, map_, u, gamma, novelty = (_summary(peak, mean) for peak, mean in zip(peaks.T, means.T, strict=True))
     return ParityReport(
         images=len(names),
         score=score,
         map=map_,
         u=u,
         gamma=gamma,
+        novelty=novelty,
         worst_image=names[image],
         worst_output=OUTPUTS[output],
         threshold=threshold,

@@ -98,7 +98,9 @@ def error_code(verdict: Verdict, frame: Frame, prediction: Prediction | None) ->
         return ErrorCode.FRAME_INCOMPLETE
     if prediction is None:
         return ErrorCode.ENGINE_FAILED
-    return ErrorCode.NO_THRESHOLD if verdict.threshold is None else ErrorCode.NOT_FINITE
+    if verdict.threshold is None:
+        return ErrorCode.NO_THRESHOLD
+    return ErrorCode.NOVEL if prediction.finite().all() else ErrorCode.NOT_FINITE
 
 
 def _bounded(value: float | None) -> float:

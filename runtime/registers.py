@@ -95,6 +95,7 @@ class ErrorCode(IntEnum):
     LATE = 3
     NO_THRESHOLD = 4
     NOT_FINITE = 5
+    NOVEL = 6
 
 
 _NO_STATUS, _NO_RESULT = StatusFlag(0), ResultFlag(0)

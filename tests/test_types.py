@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cada_edge import ImageSpec, MapSpec, Prediction, Threshold, Verdict, normalise
 from cada_edge.errors import ConfigError
-from cada_edge.types import from_json, to_json
+from cada_edge.types import MIN_SPREAD, from_json, to_json
 
 THRESHOLD = Threshold(1.1, 0.01, 0.03, 0.95, 300, "order-statistic", "0" * 64)
 junk = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers() | st.floats()))
@@ -25,6 +25,7 @@ def prediction(n: int = 2, **changes: Any) -> Prediction:
         "map": np.zeros((n, 4, 4), np.float32),
         "u": np.full(n, 0.1, np.float32),
         "gamma": np.full(n, 0.3, np.float32),
+        "novelty": np.full(n, 0.4, np.float32),
     }
     return Prediction(**{**values, **changes})
 
@@ -104,6 +105,7 @@ def test_threshold_names_the_wrong_field(wrong: dict[str, Any]) -> None:
         {"map": np.zeros((1, 4, 4), np.float32)},
         {"u": np.zeros((), np.float32)},
         {"gamma": np.zeros(2, np.float64)},
+        {"novelty": np.zeros(3, np.float32)},
     ],
 )
 def test_prediction_shows_shapes_and_dtypes_that_disagree(wrong: dict[str, Any]) -> None:
@@ -122,13 +124,34 @@ def test_raw_values_undo_the_alignment() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("field", ["score", "map", "u", "gamma"])
+@pytest.mark.parametrize("field", ["score", "map", "u", "gamma", "novelty"])
 def test_finite_finds_every_bad_number(field: str, bad: float) -> None:
     """One NaN or infinity anywhere in a row marks that row and no other."""
     whole = prediction(3)
     array = getattr(whole, field).copy()
     array[1] = bad
     assert prediction(3, **{field: array}).finite().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(("value", "novel"), [(0.0, False), (1.0, False), (1.001, True), (math.nan, True)])
+def test_novel_is_what_lies_beyond_the_limit(value: float, novel: bool) -> None:
+    """1.0 is the last known picture; a novelty that is no number is novel."""
+    assert prediction(1, novelty=np.array([value], np.float32)).novel().tolist() == [novel]
+
+
+@pytest.mark.parametrize("u", [1e-3, 0.1, 7.7, 300.0])
+def test_guarded_sees_the_clamp_through_rounding(u: float) -> None:
+    """gamma = u + MIN_SPREAD counts as clamped at every u, and the double of it does not where float32 can tell."""
+    low = np.array([u, u], np.float32)
+    high = low + np.array([MIN_SPREAD, 2 * MIN_SPREAD + 1e-4 * u], np.float32)
+    assert prediction(u=low, gamma=high).guarded().tolist() == [True, False]
+
+
+def test_take_gives_rows_in_the_order_asked() -> None:
+    """Rows are picked from every array alike."""
+    whole = prediction(3, score=np.array([1.0, 2.0, 3.0], np.float32))
+    assert whole.take([2, 0]).score.tolist() == [3.0, 1.0]
+    assert len(whole.take([])) == 0
 
 
 def test_concatenate_keeps_order_and_refuses_nothing_at_all() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cada_edge.alignment import MIN_SPREAD
 from cada_edge.errors import BundleError, ConfigError
+from cada_edge.models.novelty import Novelty
 from cada_edge.types import from_json
 
 
@@ -24,13 +25,17 @@ class CadaHeadConfig:
 
     Attributes:
         hidden: units of its one hidden layer.
+        prototypes: centres that stand for the known images in the novelty measure.
     """
 
     hidden: int = 64
+    prototypes: int = 64
 
     def __post_init__(self) -> None:
-        if not isinstance(self.hidden, int) or not 1 <= self.hidden <= 4096:
-            raise ConfigError(f"CadaHeadConfig.hidden: got {self.hidden!r}, expected an integer in 1..4096")
+        for name, most in (("hidden", 4096), ("prototypes", 1024)):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise ConfigError(f"CadaHeadConfig.{name}: got {value!r}, expected an integer in 1..{most}")
 
 
 def describe(features: list[Tensor]) -> Tensor:
@@ -61,6 +66,7 @@ class CadaHead(nn.Module):
         self.register_buffer("log_mean", torch.zeros(2))
         self.register_buffer("log_std", torch.ones(2))
         self.register_buffer("reach", torch.full((2,), 4.0))
+        self.novelty = Novelty(inputs, config.prototypes)
         self.mlp = nn.Sequential(nn.Linear(inputs, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 2))
 
     def config(self) -> dict[str, Any]:

@@ -60,4 +60,4 @@ def _load(module: nn.Module, content: bytes, part: str) -> None:
     try:
         module.load_state_dict(load(content))
     except (SafetensorError, RuntimeError) as error:
-        raise BundleError(f"{part}.safetensors does not fit the manifest: {error}") from error
+        raise BundleError(f"{part}.safetensors does not fit the manifest: {error}; train the bundle again") from error

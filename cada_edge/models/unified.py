@@ -41,18 +41,19 @@ class UnifiedModel(nn.Module):
         smoothed: Tensor = self.smoother(self.detector(features))
         return smoothed
 
-    def core(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images uint8 (N, H, W, 3) to raw map (N, h, w), u (N,) and gamma (N,): all but the alignment."""
+    def core(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images uint8 (N, H, W, 3) to raw map (N, h, w), u, gamma and novelty (N,): all but the alignment."""
         features = self.encoder(self.standardise(images))
-        u, gamma = self.head(describe(features)).unbind(dim=1)
-        return self.raw_map(features), u, gamma
+        descriptor = describe(features)
+        u, gamma = self.head(descriptor).unbind(dim=1)
+        return self.raw_map(features), u, gamma, self.head.novelty(descriptor)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images uint8 (N, H, W, 3) to score (N,), aligned map (N, h, w), u (N,), gamma (N,)."""
-        raw, u, gamma = self.core(images)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Images uint8 (N, H, W, 3) to score (N,), aligned map (N, h, w), u, gamma and novelty (N,)."""
+        raw, u, gamma, novelty = self.core(images)
         spread = (gamma - u).clamp_min(MIN_SPREAD)
         aligned = (raw - u[:, None, None]) / spread[:, None, None]
-        return image_score(aligned, self.map_spec), aligned, u, gamma
+        return image_score(aligned, self.map_spec), aligned, u, gamma, novelty
 
     def detector_config(self) -> dict[str, Any]:
         """What rebuilds encoder and detector: plain JSON."""

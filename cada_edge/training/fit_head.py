@@ -15,6 +15,7 @@ from cada_edge.errors import TrainingError
 from cada_edge.models.head import CadaHead, to_log
 from cada_edge.training.config import HeadFitConfig
 from cada_edge.training.features import Tick
+from cada_edge.training.fit_novelty import fit_novelty
 from cada_edge.training.targets import MapStatistics, neighbour_weights, neighbourhood_targets, typical_distance
 
 _REACH_MARGIN, _LEAST_REACH = 1.1, 0.5
@@ -49,6 +50,7 @@ def fit_head(head: CadaHead, data: HeadData, config: HeadFitConfig, seed: int, t
         )
     head.input_mean.copy_(everything.mean(dim=0))
     head.input_std.copy_(everything.std(dim=0, correction=0).clamp_min(1e-3))
+    fit_novelty(head.novelty, data.seen, data.anchors, len(data.picture.unique()))
     targets = _standardised_targets(head, data, config)
     with _one_thread():
         return _regress(head, everything, targets, config, seed=seed, tick=tick)

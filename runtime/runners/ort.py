@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 CPU = "CPUExecutionProvider"
-_OUTPUTS = ("score", "map", "u", "gamma")
+_OUTPUTS = ("score", "map", "u", "gamma", "novelty")
 _ERRORS_ONLY = 3
 
 
@@ -120,9 +120,12 @@ def _check_graph(session: Any, spec: ImageSpec, map_spec: MapSpec) -> int | None
         "map": ("tensor(float)", [*map_spec.size_hw]),
         "u": ("tensor(float)", []),
         "gamma": ("tensor(float)", []),
+        "novelty": ("tensor(float)", []),
     }
     if found.keys() != expected.keys():
-        raise EngineError(f"model.onnx has inputs and outputs {sorted(found)}, expected {sorted(expected)}")
+        raise EngineError(
+            f"model.onnx has inputs and outputs {sorted(found)}, expected {sorted(expected)}; export it again"
+        )
     for name, (kind, shape) in expected.items():
         if found[name][0] != kind or not _fits(found[name][1], shape):
             raise EngineError(

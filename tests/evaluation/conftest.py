@@ -32,7 +32,7 @@ class PixelRunner:
         u = np.median(batch[..., 1], axis=(1, 2)).astype(np.float32)
         gamma = np.maximum(np.median(batch[..., 2], axis=(1, 2)), u + 1).astype(np.float32)
         maps = normalise(blocks.astype(np.float32), u, gamma)
-        return Prediction(image_score(maps, MAP_SPEC), maps, u, gamma)
+        return Prediction(image_score(maps, MAP_SPEC), maps, u, gamma, np.zeros_like(u))
 
     def close(self) -> None:
         """Nothing to free."""

@@ -25,7 +25,7 @@ from cada_edge.export.normalise import normalise_function
 from cada_edge.models import UnifiedModel
 from cada_edge.types import MIN_SPREAD, UInt8Array
 
-OUTPUTS = ["score", "map", "u", "gamma"]
+OUTPUTS = ["score", "map", "u", "gamma", "novelty"]
 NUMBERS = st.floats(-10, 10, width=32)
 
 
@@ -39,7 +39,7 @@ def expected(model: UnifiedModel, batch: UInt8Array) -> list[np.ndarray]:
 def test_onnx_runtime_gives_the_model_s_numbers(
     model: UnifiedModel, content: bytes, batch: UInt8Array, count: int
 ) -> None:
-    """Pixels in, the model's score, map, u and gamma out, for one image or several."""
+    """Pixels in, the model's score, map, u, gamma and novelty out, for one image or several."""
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     found = session.run(OUTPUTS, {"image": batch[:count]})
     for got, wanted in zip(found, expected(model, batch[:count]), strict=True):
@@ -85,7 +85,7 @@ def test_the_floor_of_the_spread_is_the_shared_constant() -> None:
 
 
 def test_inputs_and_outputs_are_the_contract(graph: onnx.ModelProto) -> None:
-    """uint8 NHWC in, four float32 outputs, the batch free everywhere."""
+    """uint8 NHWC in, five float32 outputs, the batch free everywhere."""
     found = {
         v.name: (v.type.tensor_type.elem_type, [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim])
         for v in (*graph.graph.input, *graph.graph.output)
@@ -97,6 +97,7 @@ def test_inputs_and_outputs_are_the_contract(graph: onnx.ModelProto) -> None:
         "map": (number, ["N", 16, 16]),
         "u": (number, ["N"]),
         "gamma": (number, ["N"]),
+        "novelty": (number, ["N"]),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
@@ -32,7 +33,7 @@ class Brightness:
         self.sizes.append(len(batch))
         score = (batch.mean(axis=(1, 2, 3)) / 255).astype(np.float32)
         maps = np.repeat(score, 64).reshape(-1, 8, 8)
-        prediction = Prediction(score, maps, np.zeros_like(score), np.ones_like(score))
+        prediction = Prediction(score, maps, np.zeros_like(score), np.ones_like(score), np.zeros_like(score))
         return self.change(prediction) if self.change else prediction
 
     def close(self) -> None:
@@ -55,7 +56,7 @@ def pictures(count: int = 6) -> Iterator[tuple[str, UInt8Array]]:
 
 def shifted(by: float) -> Change:
     """Scores and maps moved by a constant."""
-    return lambda p: Prediction(p.score + np.float32(by), p.map + np.float32(by), p.u, p.gamma)
+    return lambda p: replace(p, score=p.score + np.float32(by), map=p.map + np.float32(by))
 
 
 def test_equal_runners_pass() -> None:
@@ -93,7 +94,7 @@ def test_one_wrong_cell_of_one_image_is_found() -> None:
     def spoil(p: Prediction) -> Prediction:
         maps = p.map.copy()
         maps[p.score > 0.7, 3, 3] += 1
-        return Prediction(p.score, maps, p.u, p.gamma)
+        return replace(p, map=maps)
 
     report = check_parity(Brightness(), Brightness(spoil), pictures())
     assert not report
@@ -103,7 +104,7 @@ def test_one_wrong_cell_of_one_image_is_found() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_candidate_that_is_not_finite_fails(value: float) -> None:
     """NaN never passes for a small difference."""
-    broken = Brightness(lambda p: Prediction(p.score, p.map, p.u, np.full_like(p.gamma, value)))
+    broken = Brightness(lambda p: replace(p, gamma=np.full_like(p.gamma, value)))
     report = check_parity(Brightness(), broken, pictures())
     assert not report
     assert report.gamma.max == np.inf
@@ -112,7 +113,7 @@ def test_a_candidate_that_is_not_finite_fails(value: float) -> None:
 
 def test_a_model_that_gives_nan_is_blamed_itself() -> None:
     """When the reference is broken the error says so, and does not blame the graph."""
-    broken = Brightness(lambda p: Prediction(p.score * np.float32(np.nan), p.map, p.u, p.gamma))
+    broken = Brightness(lambda p: replace(p, score=p.score * np.float32(np.nan)))
     with pytest.raises(ParityError, match="the model itself"):
         check_parity(broken, broken, pictures())
 

@@ -30,19 +30,19 @@ MAPS = hnp.arrays(np.float32, (2, 8, 8), elements=st.floats(0, 2, width=32))
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_forward_gives_one_score_and_one_map_per_image(build_model: Build, count: int) -> None:
-    """A batch of N pixels gives score (N,), map (N, h, w), u (N,) and gamma (N,), all finite."""
+    """A batch of N pixels gives score (N,), map (N, h, w), u, gamma and novelty (N,), all finite."""
     with torch.inference_mode():
-        score, aligned, u, gamma = build_model()(torch.randint(0, 256, (count, 64, 64, 3), dtype=torch.uint8))
-    assert score.shape == u.shape == gamma.shape == (count,)
+        score, aligned, u, gamma, novelty = build_model()(torch.randint(0, 256, (count, 64, 64, 3), dtype=torch.uint8))
+    assert score.shape == u.shape == gamma.shape == novelty.shape == (count,)
     assert aligned.shape == (count, 16, 16)
-    assert all(t.isfinite().all() for t in (score, aligned, u, gamma))
+    assert all(t.isfinite().all() for t in (score, aligned, u, gamma, novelty))
 
 
 def test_forward_is_core_then_alignment(build_model: Build) -> None:
     """The model's output is the reference arithmetic applied to its core."""
     model, images = build_model(), torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        raw, u, gamma = (t.numpy() for t in model.core(images))
+        raw, u, gamma, _ = (t.numpy() for t in model.core(images))
         score, aligned, *_ = (t.numpy() for t in model(images))
     np.testing.assert_allclose(aligned, alignment.normalise(raw, u, gamma), atol=1e-6)
     np.testing.assert_allclose(score, alignment.image_score(aligned, model.map_spec), atol=1e-6)

@@ -25,8 +25,8 @@ SPEC, MAP_SPEC = ImageSpec((SIDE, SIDE)), MapSpec((CELLS, CELLS), smooth_taps=1)
 THRESHOLD = Threshold(0.5, 0.01, 0.05, 0.95, 100, "order-statistic", "0" * 64)
 
 
-def tiny_model(side: int = SIDE, nan: bool = False) -> onnx.ModelProto:
-    """Score = brightness of the brightest cell, 0..1; with `nan`, 0 / 0 throughout."""
+def tiny_model(side: int = SIDE, nan: bool = False, strangeness: float = 0.0) -> onnx.ModelProto:
+    """Score = brightness of the brightest cell, 0..1; with `nan`, 0 / 0. Novelty = score times `strangeness`."""
     scale = 0.0 if nan else 255.0
     constants = {"axes1": [1], "axes3": [3], "axes12": [1, 2]}
     initializers = [helper.make_tensor(n, TensorProto.INT64, [len(v)], v) for n, v in constants.items()]
@@ -34,6 +34,7 @@ def tiny_model(side: int = SIDE, nan: bool = False) -> onnx.ModelProto:
         helper.make_tensor("scale", TensorProto.FLOAT, [], [scale]),
         helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
         helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
+        helper.make_tensor("strangeness", TensorProto.FLOAT, [], [strangeness]),
     ]
     pool = side // CELLS
     nodes = [
@@ -52,6 +53,7 @@ def tiny_model(side: int = SIDE, nan: bool = False) -> onnx.ModelProto:
             domain="cada_edge", plugin_version="1", plugin_namespace="",
         ),
         helper.make_node("ReduceMax", ["map", "axes12"], ["score"], keepdims=0),
+        helper.make_node("Mul", ["highest", "strangeness"], ["novelty"]),
     ]  # fmt: skip
     graph = helper.make_graph(
         nodes,
@@ -62,6 +64,7 @@ def tiny_model(side: int = SIDE, nan: bool = False) -> onnx.ModelProto:
             helper.make_tensor_value_info("map", TensorProto.FLOAT, ["N", CELLS, CELLS]),
             helper.make_tensor_value_info("u", TensorProto.FLOAT, ["N"]),
             helper.make_tensor_value_info("gamma", TensorProto.FLOAT, ["N"]),
+            helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["N"]),
         ],
         initializers,
     )

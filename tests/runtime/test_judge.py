@@ -127,10 +127,11 @@ def test_a_reject_is_held() -> None:
 
 
 def test_every_cause_of_unknown_has_its_code() -> None:
-    """The PLC can tell missing threshold, broken runner, bad number and bad frame apart."""
+    """The PLC can tell missing threshold, broken runner, bad number, unknown part and bad frame apart."""
     publisher = Publisher()
     assert publish(publisher, 0, threshold=None).error == ErrorCode.NO_THRESHOLD
     assert publish(publisher, 0, model=tiny_model(nan=True)).error == ErrorCode.NOT_FINITE
+    assert publish(publisher, 100, model=tiny_model(strangeness=9.0)).error == ErrorCode.NOVEL
     broken = Judge(Broken(EngineError("gone")), THRESHOLD).judge(make_frame())
     assert publisher.verdict(broken.verdict, broken.frame, broken.prediction).error == ErrorCode.ENGINE_FAILED
     block = publish(publisher, 0)

@@ -38,7 +38,7 @@ class MyRunner:
     map_spec: MapSpec = MapSpec()
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> Prediction:
-        return Prediction(*(np.zeros(len(batch), np.float32) for _ in range(4)))
+        return Prediction(*(np.zeros(len(batch), np.float32) for _ in range(5)))
 
     def close(self) -> None: ...
 
