@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Literal
 
 from cada_edge.bundle import MODEL, Bundle
 from cada_edge.errors import MissingDependencyError
 from cada_edge.protocols import Runner
+from cada_edge.types import Float32Array, UInt8Array
 
 Backend = Literal["auto", "ort", "torch"]
 
@@ -60,3 +62,17 @@ def _open_torch(bundle: Bundle) -> Runner:
     from cada_edge.models import TorchRunner  # noqa: PLC0415  # optional dependency, slow to import
 
     return TorchRunner(bundle)
+
+
+def open_describer(bundle: Bundle) -> Callable[[UInt8Array], Float32Array] | None:
+    """What the head reads of pictures, for a classifier of products; None where torch is not installed.
+
+    Raises `BundleError` when the bundle's model cannot be rebuilt.
+    """
+    if not find_spec("torch"):
+        return None
+    from cada_edge.models.runner import pick_device  # noqa: PLC0415  # optional dependency, slow to import
+    from cada_edge.models.store import load_model  # noqa: PLC0415  # as above
+    from cada_edge.training.encode import open_describer as open_on  # noqa: PLC0415  # as above
+
+    return open_on(load_model(bundle), pick_device("auto"))

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cada_edge.bundle import Bundle
 from cada_edge.cli._progress import stage_progress
-from cada_edge.cli._runner import Backend, open_runner, pick_backend
+from cada_edge.cli._runner import Backend, open_describer, open_runner, pick_backend
 from cada_edge.data.dataset import scan
 from cada_edge.evaluation import EvaluateConfig, Evaluation, OperatingPoint
 from cada_edge.evaluation import evaluate as run_evaluation
@@ -42,6 +42,9 @@ def evaluate(
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a self-contained report.")] = None,
     images: Annotated[bool, typer.Option(help="Embed thumbnails of the test images in the report.")] = True,
+    class_predicted: Annotated[
+        bool, typer.Option(help="Also align by the product that a classifier names; encodes the training images too.")
+    ] = True,
     backend: Annotated[Backend, typer.Option(help="auto: ONNX Runtime if exported, else torch.")] = "auto",
 ) -> None:
     """Measure a bundle: raw, class-aware and CADA side by side under one protocol.
@@ -51,7 +54,8 @@ def evaluate(
     config = EvaluateConfig(protocol, tuple(target_frr or (0.01, 0.05)))
     loaded, dataset = Bundle.read(bundle), scan(data)
     with open_runner(loaded, backend) as runner, stage_progress(Console(stderr=True)) as progress:
-        result, spec = run_evaluation(loaded, runner, dataset, config, progress), runner.spec
+        describe = open_describer(loaded) if class_predicted else None
+        result, spec = run_evaluation(loaded, runner, dataset, config, progress, describe=describe), runner.spec
     if report:
         write_report(result, dataset.root, spec, report, images=images)
     to_stdout = json_file == Path("-")

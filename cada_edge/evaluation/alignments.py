@@ -1,4 +1,4 @@
-"""Four ways to bring products onto one scale, from the same predictions.
+"""Five ways to bring products onto one scale, from the same predictions.
 
 * ``raw``: the detector's own scores.
 * ``class-aware``: what labels would give. Each product c has its own
@@ -7,16 +7,19 @@
   in which the CADA paper (arXiv 2404.00724) aligns by class.
 * ``class-aware-z``: the z-score with labels: image scores by the mean and standard
   deviation of the product's normal image scores, maps by those of its normal map cells.
+* ``class-predicted``: labels in training only. A classifier (`cada_edge.evaluation.classify`)
+  names the product of each image, whose ``(u_c, gamma_c)`` then align it.
 * ``cada``: the bundle's head, which knows no product.
 
-Class statistics come from good training images that the detector did not fit (bundle roles
-``align`` and ``calibrate``), never from test images. They include the images that later set
-the threshold, which favours class-aware a little.
+The variants of the paper's figure 4: class-aware with labels in training and test, with labels
+in training only, class-agnostic (CADA) and none. Class statistics come from good training images
+that the detector did not fit (bundle roles ``align`` and ``calibrate``), never from test images.
+They include the images that later set the threshold, which favours class-aware a little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +29,8 @@ from cada_edge.calibration import Judged
 from cada_edge.evaluation.metrics import BoolArray
 from cada_edge.evaluation.results import AlignmentName
 from cada_edge.types import Float32Array
+
+MIN_FOR_SPREAD = 2  # images; the standard deviation of one score says nothing
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,17 @@ def class_statistics(held: Judged | None) -> dict[str, ClassStatistics]:
     }
 
 
-def align(name: AlignmentName, judged: Judged, statistics: Mapping[str, ClassStatistics]) -> Aligned:
-    """Bring `judged` onto the scale of alignment `name`."""
+def align(
+    name: AlignmentName, judged: Judged, statistics: Mapping[str, ClassStatistics], named: Mapping[str, str]
+) -> Aligned:
+    """Bring `judged` onto the scale of alignment `name`.
+
+    Args:
+        name: which alignment.
+        judged: N images.
+        statistics: of the products with labelled, held-out good images.
+        named: sha256 to the product that the classifier names, for ``class-predicted``.
+    """
     prediction = judged.prediction
     if name == "cada":
         ones = np.ones(len(judged), np.float32)
@@ -94,14 +108,26 @@ def align(name: AlignmentName, judged: Judged, statistics: Mapping[str, ClassSta
         everything = np.ones(len(judged), np.bool_)
         return Aligned(prediction.raw_score, prediction.gamma - prediction.u, prediction.u, everything)
     if name == "class-aware-z":
-        return _by_class(judged, {c: (s.gamma, s.score_std, s.u, s.cell_std) for c, s in statistics.items()})
-    return _by_class(judged, {c: (s.u, s.gamma - s.u, s.u, s.gamma - s.u) for c, s in statistics.items()})
+        spread = {c: s for c, s in statistics.items() if s.n_images >= MIN_FOR_SPREAD}
+        return _by_class(judged, {c: (s.gamma, s.score_std, s.u, s.cell_std) for c, s in spread.items()})
+    forms = {c: (s.u, s.gamma - s.u, s.u, s.gamma - s.u) for c, s in statistics.items()}
+    if name == "class-aware":
+        return _by_class(judged, forms)
+    return _by_class(judged, forms, [named.get(item.sha256, "") for item in judged.items])
 
 
-def _by_class(judged: Judged, forms: Mapping[str, tuple[float, float, float, float]]) -> Aligned:
-    """Subtract and divide by each product's (score centre, score width, map centre, map width)."""
-    valid = np.array([item.product in forms for item in judged.items], np.bool_)
-    table = np.array([forms.get(item.product, (0.0, 1.0, 0.0, 1.0)) for item in judged.items], np.float32)
+def _by_class(
+    judged: Judged, forms: Mapping[str, tuple[float, float, float, float]], named: Sequence[str] | None = None
+) -> Aligned:
+    """Subtract and divide by (score centre, score width, map centre, map width) of each image's product.
+
+    The product is the one `named`, or without names the true one. Where the true one has no
+    form the row is not valid either way, so that all class-aware figures rest on the same images.
+    """
+    true = [item.product for item in judged.items]
+    picked = true if named is None else named
+    valid = np.array([a in forms and b in forms for a, b in zip(true, picked, strict=True)], np.bool_)
+    table = np.array([forms.get(product, (0.0, 1.0, 0.0, 1.0)) for product in picked], np.float32).reshape(-1, 4)
     score_centre, score_width, map_centre, map_width = table.T
     prediction, width = judged.prediction, np.maximum(map_width, np.float32(MIN_SPREAD))
     return Aligned(

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from cada_edge.evaluation.masks import united_mask
-from cada_edge.evaluation.results import Evaluation, OperatingPoint
+from cada_edge.evaluation.operating import OperatingPoint
+from cada_edge.evaluation.results import Evaluation
 from cada_edge.heatmap import LIMIT, colours, overlay
 from cada_edge.imaging import read_image
 from cada_edge.types import Float32Array, ImageSpec, UInt8Array

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cada_edge.evaluation.metrics import BoolArray, Float64Array, roc
-from cada_edge.evaluation.results import AlignmentName, Evaluation, OperatingPoint
+from cada_edge.evaluation.operating import OperatingPoint
+from cada_edge.evaluation.results import AlignmentName, Evaluation
 from cada_edge.types import Float32Array
 
 GOOD, DEFECT, INK, FAINT = "#1f7a8c", "#d1495b", "#22303c", "#dfe5ea"

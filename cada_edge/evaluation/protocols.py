@@ -16,7 +16,7 @@ train`` on each product's folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,15 +24,14 @@ import numpy.typing as npt
 
 from cada_edge.calibration import Judged, calibrate_threshold
 from cada_edge.evaluation.alignments import Aligned
-from cada_edge.evaluation.metrics import BoolArray, image_metrics, mean_measure
+from cada_edge.evaluation.metrics import BoolArray, image_metrics, mean_measure, proportion_interval
+from cada_edge.evaluation.operating import OperatingPoint, ProductRates
 from cada_edge.evaluation.pixels import PixelHistogram
 from cada_edge.evaluation.results import (
     METRICS,
     EvaluateConfig,
     Measure,
     Metrics,
-    OperatingPoint,
-    ProductRates,
     ProtocolName,
 )
 from cada_edge.types import Threshold
@@ -72,37 +71,47 @@ class Labelled:
         judged: N images.
         product: str (N,).
         defective: bool (N,).
+        trained: bool (N,), whether training saw the product; the others are judged apart.
     """
 
     judged: Judged
     product: npt.NDArray[np.str_]
     defective: BoolArray
+    trained: BoolArray
 
     @staticmethod
-    def of(judged: Judged) -> Labelled:
-        """Read the labels off the items."""
-        product = np.array([item.product for item in judged.items], np.str_)
-        return Labelled(judged, product, np.array([item.defect is not None for item in judged.items], np.bool_))
+    def of(judged: Judged, never_trained: Collection[str] = ()) -> Labelled:
+        """Read the labels off the items; `never_trained` names products."""
+        return Labelled(
+            judged,
+            product=np.array([item.product for item in judged.items], np.str_),
+            defective=np.array([item.defect is not None for item in judged.items], np.bool_),
+            trained=np.array([item.product not in never_trained for item in judged.items], np.bool_),
+        )
 
     def products(self, rows: BoolArray) -> tuple[str, ...]:
         """Names of the products among `rows`, sorted."""
         return tuple(str(name) for name in np.unique(self.product[rows]))
 
 
-def metrics_under(
-    rule: Rule, test: Labelled, aligned: Aligned, pixels: Mapping[str, PixelHistogram]
-) -> tuple[Metrics, dict[str, Metrics]]:
-    """The figures under `rule`, and those of each product alone."""
-    names = test.products(aligned.valid)
-    each = {
-        name: _metrics(test, aligned, aligned.valid & (test.product == name), pixels.get(name, PixelHistogram.empty()))
-        for name in names
-    }
+def metrics_under(rule: Rule, test: Labelled, aligned: Aligned, pixels: Mapping[str, PixelHistogram]) -> Metrics:
+    """The figures under `rule`, of the products that training saw."""
+    rows = aligned.valid & test.trained
     if rule.pooled:
-        pool = sum((pixels[name] for name in names if name in pixels), PixelHistogram.empty())
-        return _metrics(test, aligned, aligned.valid, pool), each
-    mean = {field: mean_measure([getattr(metrics, field) for metrics in each.values()]) for field in METRICS}
-    return Metrics(**mean), each
+        pool = sum((pixels[name] for name in test.products(rows) if name in pixels), PixelHistogram.empty())
+        return _metrics(test, aligned, rows, pool)
+    each = metrics_of_each(test, aligned, rows, pixels).values()
+    return Metrics(**{field: mean_measure([getattr(metrics, field) for metrics in each]) for field in METRICS})
+
+
+def metrics_of_each(
+    test: Labelled, aligned: Aligned, rows: BoolArray, pixels: Mapping[str, PixelHistogram]
+) -> dict[str, Metrics]:
+    """The figures of each product among `rows` alone, sorted by name."""
+    return {
+        name: _metrics(test, aligned, rows & (test.product == name), pixels.get(name, PixelHistogram.empty()))
+        for name in test.products(rows)
+    }
 
 
 def _metrics(test: Labelled, aligned: Aligned, rows: BoolArray, pixels: PixelHistogram) -> Metrics:
@@ -151,47 +160,57 @@ def operating_point(
     else:
         own = dict.fromkeys(names, fit(scores.valid))
     found = {name: threshold for name, threshold in own.items() if threshold is not None}
-    return _point(target_frr, found, test, aligned) if found else None
+    return _point(target_frr, found, test, aligned, config.confidence) if found else None
 
 
-def stored_point(threshold: Threshold, test: Labelled, aligned: Aligned) -> OperatingPoint:
+def stored_point(threshold: Threshold, config: EvaluateConfig, test: Labelled, aligned: Aligned) -> OperatingPoint:
     """Rates at the bundle's own threshold, whatever the protocol."""
-    return _point(threshold.target_frr, dict.fromkeys(test.products(aligned.valid), threshold), test, aligned)
+    own = dict.fromkeys(test.products(aligned.valid), threshold)
+    return _point(threshold.target_frr, own, test, aligned, config.confidence)
 
 
-def _point(target_frr: float, own: Mapping[str, Threshold], test: Labelled, aligned: Aligned) -> OperatingPoint:
+def _point(
+    target_frr: float, own: Mapping[str, Threshold], test: Labelled, aligned: Aligned, confidence: float
+) -> OperatingPoint:
     weakest = max(own.values(), key=lambda threshold: threshold.bound_frr)
+    trained, never = (
+        tuple(_rates(test, aligned, name, own[name].value, confidence) for name in test.products(rows) if name in own)
+        for rows in (aligned.valid & test.trained, aligned.valid & ~test.trained)
+    )
     return OperatingPoint(
         target_frr=target_frr,
         method=weakest.method,
         n_calibration=weakest.n_images,
         bound_frr=weakest.bound_frr,
-        products=tuple(_rates(test, aligned, name, own[name].value) for name in sorted(own)),
+        products=trained,
+        never_trained=never,
     )
 
 
-def _rates(test: Labelled, aligned: Aligned, name: str, value: float) -> ProductRates:
+def _rates(test: Labelled, aligned: Aligned, name: str, value: float, confidence: float) -> ProductRates:
     rows = aligned.valid & (test.product == name)
     rejected = aligned.scores[rows].astype(np.float64) > value
     defective = test.defective[rows]
+    n_good, false_rejects = int(np.count_nonzero(~defective)), int(np.count_nonzero(rejected & ~defective))
     return ProductRates(
         product=name,
         threshold=value,
-        n_good=int(np.count_nonzero(~defective)),
-        false_rejects=int(np.count_nonzero(rejected & ~defective)),
+        n_good=n_good,
+        false_rejects=false_rejects,
         n_defect=int(np.count_nonzero(defective)),
         caught=int(np.count_nonzero(rejected & defective)),
+        frr_interval=proportion_interval(false_rejects, n_good, confidence),
     )
 
 
-def gap_closure(auroc: Callable[[Aligned], Measure], raw: Aligned, class_aware: Aligned, cada: Aligned) -> Measure:
-    """(CADA - raw) / (class-aware - raw) of one AUROC: 1 means as good as with labels.
+def gap_closure(auroc: Callable[[Aligned], Measure], raw: Aligned, class_aware: Aligned, ours: Aligned) -> Measure:
+    """(ours - raw) / (class-aware - raw) of one AUROC: 1 means as good as with labels.
 
     None where labels gain less than two points: there is no gap to close.
     """
-    none, labels, ours = auroc(raw), auroc(class_aware), auroc(cada)
-    if none.value is None or labels.value is None or ours.value is None:
-        return Measure(None, next(m.reason for m in (none, labels, ours) if m.value is None))
+    none, labels, found = auroc(raw), auroc(class_aware), auroc(ours)
+    if none.value is None or labels.value is None or found.value is None:
+        return Measure(None, next(m.reason for m in (none, labels, found) if m.value is None))
     if labels.value - none.value < MIN_GAP:
         return Measure(None, f"labels gain {100 * (labels.value - none.value):.1f} points: no gap to close")
-    return Measure((ours.value - none.value) / (labels.value - none.value))
+    return Measure((found.value - none.value) / (labels.value - none.value))

@@ -11,14 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cada_edge.evaluation.gallery import gallery, scale_bar
+from cada_edge.evaluation.operating import OperatingPoint, ProductRates
 from cada_edge.evaluation.plots import distributions, roc_curves
 from cada_edge.evaluation.results import (
     METRICS,
     AlignmentName,
     AlignmentResult,
     Evaluation,
-    OperatingPoint,
-    ProductRates,
 )
 from cada_edge.heatmap import LIMIT
 from cada_edge.imaging import write_atomic

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from cada_edge.errors import ConfigError
+from cada_edge.evaluation.operating import OperatingPoint
 from cada_edge.types import Float32Array
 
 SCHEMA = 1
 
 ProtocolName = Literal["absolute", "model", "separate"]
-AlignmentName = Literal["raw", "class-aware", "class-aware-z", "cada"]
-ALIGNMENTS: tuple[AlignmentName, ...] = ("raw", "class-aware", "class-aware-z", "cada")
+AlignmentName = Literal["raw", "class-aware", "class-aware-z", "class-predicted", "cada"]
+ALIGNMENTS: tuple[AlignmentName, ...] = ("raw", "class-aware", "class-aware-z", "class-predicted", "cada")
 METRICS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "aupro")
 
 
@@ -82,80 +83,6 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class ProductRates:
-    """Counts of one product at one operating point: test images only."""
-
-    product: str
-    threshold: float
-    n_good: int
-    false_rejects: int
-    n_defect: int
-    caught: int
-
-    @property
-    def frr(self) -> float | None:
-        """False-reject rate, or None without good test images."""
-        return self.false_rejects / self.n_good if self.n_good else None
-
-    @property
-    def recall(self) -> float | None:
-        """Share of the defects rejected, or None without defects."""
-        return self.caught / self.n_defect if self.n_defect else None
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """What a factory pays at a threshold set from good calibration images alone.
-
-    Attributes:
-        target_frr: rate asked for.
-        method: rule of the threshold; ``maximum`` where images were too few for the rate.
-        n_calibration: good images behind it; with one threshold per product, the fewest.
-        bound_frr: upper bound of the rate at the configured confidence; the largest where
-            every product has its own threshold.
-        products: counts per product, sorted by name.
-    """
-
-    target_frr: float
-    method: str
-    n_calibration: int
-    bound_frr: float
-    products: tuple[ProductRates, ...]
-
-    @property
-    def frr(self) -> float | None:
-        """False-reject rate over all good test images, or None without any."""
-        return _rate(sum(p.false_rejects for p in self.products), sum(p.n_good for p in self.products))
-
-    @property
-    def recall(self) -> float | None:
-        """Share of all test defects rejected, or None without any."""
-        return _rate(sum(p.caught for p in self.products), sum(p.n_defect for p in self.products))
-
-    @property
-    def worst(self) -> ProductRates | None:
-        """The product with the highest false-reject rate, or None without good test images."""
-        able = [p for p in self.products if p.n_good]
-        return max(able, key=lambda p: p.false_rejects / p.n_good, default=None)
-
-    def to_json(self) -> dict[str, Any]:
-        """Counts and the rates drawn from them."""
-        worst = self.worst
-        return {
-            **asdict(self),
-            "frr": self.frr,
-            "recall": self.recall,
-            "worst_product": worst.product if worst else None,
-            "worst_frr": worst.frr if worst else None,
-            "worst_n_good": worst.n_good if worst else None,
-        }
-
-
-def _rate(count: int, total: int) -> float | None:
-    return count / total if total else None
-
-
-@dataclass(frozen=True)
 class AlignmentResult:
     """One alignment under the chosen protocol.
 
@@ -163,17 +90,21 @@ class AlignmentResult:
         name: which alignment.
         metrics: under the protocol: of the pool, or the mean of the products.
         products: metrics of each product alone.
+        never_trained: metrics of each product that training never saw; not in `metrics`.
         operating: one per target rate; empty without calibration images.
         stored: at the threshold stored in the bundle; ``cada`` only.
         excluded: products this alignment cannot judge, left out of its figures.
+        gap_closure: (this - raw) / (class-aware - raw) of the image AUROC; 1 = as good as with labels.
     """
 
     name: AlignmentName
     metrics: Metrics
     products: Mapping[str, Metrics]
+    never_trained: Mapping[str, Metrics]
     operating: tuple[OperatingPoint, ...]
     stored: OperatingPoint | None
     excluded: tuple[str, ...]
+    gap_closure: Measure
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -181,15 +112,28 @@ class AlignmentResult:
             "name": self.name,
             "metrics": asdict(self.metrics),
             "products": {product: asdict(metrics) for product, metrics in self.products.items()},
+            "never_trained_products": {product: asdict(metrics) for product, metrics in self.never_trained.items()},
             "operating_points": [point.to_json() for point in self.operating],
             "stored_threshold": self.stored.to_json() if self.stored else None,
             "excluded_products": list(self.excluded),
+            "gap_closure": asdict(self.gap_closure),
         }
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One test image: its paths below the data root and its score under each alignment."""
+    """One test image.
+
+    Attributes:
+        name: path below the data root.
+        sha256: of the file's bytes.
+        product: its true product.
+        defect: kind of defect, None for a good part.
+        masks: paths below the data root, to be united.
+        scores: under each alignment; None where the alignment cannot judge its product.
+        trained: whether training saw its product; if not, it is in no figure of the whole.
+        named: the product the classifier of ``class-predicted`` takes it for, or None.
+    """
 
     name: str
     sha256: str
@@ -197,6 +141,8 @@ class ImageResult:
     defect: str | None
     masks: tuple[str, ...]
     scores: Mapping[AlignmentName, float | None]
+    trained: bool = True
+    named: str | None = None
 
 
 @dataclass(frozen=True)
@@ -206,8 +152,7 @@ class Evaluation:
     Attributes:
         config: its settings.
         provenance: version, digests of bundle and data, the bundle's own record.
-        alignments: raw, class-aware, class-aware-z, cada, in this order.
-        gap_closure: (CADA - raw) / (class-aware - raw) of the image AUROC; 1 = as good as with labels.
+        alignments: in the order of `ALIGNMENTS`; without descriptors there is no ``class-predicted``.
         images: every test image judged, in the order of `maps`.
         notes: what a reader must know to read the figures right.
         maps: float32 (N, h, w), CADA-aligned; not part of the JSON.
@@ -216,14 +161,28 @@ class Evaluation:
     config: EvaluateConfig
     provenance: Mapping[str, Any]
     alignments: tuple[AlignmentResult, ...]
-    gap_closure: Measure
     images: tuple[ImageResult, ...]
     notes: tuple[str, ...]
     maps: Float32Array = field(repr=False, compare=False)
 
     def alignment(self, name: AlignmentName) -> AlignmentResult:
-        """The result of one alignment."""
+        """The result of one alignment that is there; see `names`."""
         return next(result for result in self.alignments if result.name == name)
+
+    @property
+    def names(self) -> tuple[AlignmentName, ...]:
+        """The alignments that are there."""
+        return tuple(result.name for result in self.alignments)
+
+    @property
+    def gap_closure(self) -> Measure:
+        """(CADA - raw) / (class-aware - raw) of the image AUROC; 1 = as good as with labels."""
+        return self.alignment("cada").gap_closure
+
+    @property
+    def never_trained(self) -> tuple[str, ...]:
+        """Products of the test images that training never saw, sorted."""
+        return tuple(sorted({image.product for image in self.images if not image.trained}))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types under schema 1: everything but the maps."""
@@ -233,6 +192,7 @@ class Evaluation:
             "provenance": dict(self.provenance),
             "alignments": [result.to_json() for result in self.alignments],
             "gap_closure": asdict(self.gap_closure),
+            "never_trained": list(self.never_trained),
             "images": [asdict(image) for image in self.images],
             "notes": list(self.notes),
         }

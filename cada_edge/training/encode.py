@@ -17,8 +17,9 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from cada_edge.models.head import describe
 from cada_edge.models.unified import UnifiedModel
-from cada_edge.types import ImageSpec, UInt8Array
+from cada_edge.types import Float32Array, ImageSpec, UInt8Array
 
 Encode = Callable[[UInt8Array], list[npt.NDArray[np.float16]]]
 
@@ -39,6 +40,17 @@ def open_encoder(model: UnifiedModel, device: torch.device) -> Encode:
     """A function from uint8 (N, H, W, 3) to float16 features per stride."""
     encoder = _FromPixels(model).eval()
     return _on_torch(encoder, device) if device.type != "cpu" else _on_onnxruntime(encoder, model.spec)
+
+
+def open_describer(model: UnifiedModel, device: torch.device) -> Callable[[UInt8Array], Float32Array]:
+    """A function from uint8 (N, H, W, 3) to what the CADA head reads of an image, float32 (N, D)."""
+    encode = open_encoder(model, device)
+
+    def descriptors(images: UInt8Array) -> Float32Array:
+        features = [torch.from_numpy(x.astype(np.float32)) for x in encode(images)]
+        return np.asarray(describe(features).numpy(), np.float32)
+
+    return descriptors
 
 
 def _on_torch(model: _FromPixels, device: torch.device) -> Encode:

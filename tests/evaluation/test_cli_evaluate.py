@@ -6,12 +6,19 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cada_edge.bundle import Bundle
 from cada_edge.cli.app import run
 from cada_edge.data.dataset import Dataset
 from cada_edge.protocols import Runner
+from cada_edge.types import Float32Array, UInt8Array
+
+
+def mean_colour(batch: UInt8Array) -> Float32Array:
+    """A descriptor that tells the products apart, float32 (N, 3)."""
+    return np.asarray(batch.mean(axis=(1, 2)), np.float32)
 
 
 @pytest.fixture
@@ -24,6 +31,7 @@ def source(
 ) -> Path:
     """The bundle on disk; the command runs it through the weightless runner."""
     monkeypatch.setattr("cada_edge.cli.evaluate.open_runner", lambda *_: runner)
+    monkeypatch.setattr("cada_edge.cli.evaluate.open_describer", lambda _: mean_colour)
     make_bundle(line).write(tmp_path / "line.cada")
     return tmp_path / "line.cada"
 

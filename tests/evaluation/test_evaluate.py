@@ -132,9 +132,8 @@ def test_a_product_without_held_out_images_is_left_out_of_class_aware(
     """Its cell is a dash, it is named, and the gap compares the other products only."""
     bolts = {item.sha256 for item in line.train() if item.product == "bolt"}
     bundle = make_bundle(line)
-    document = json.loads(bundle.files["images.json"])
-    document["roles"] = {role: sorted(set(digests) - bolts) for role, digests in document["roles"].items()}
-    found = evaluate(bundle.with_file("images.json", json.dumps(document).encode()), runner, line, EvaluateConfig())
+    roles = {role: digests if role == "fit" else digests - bolts for role, digests in bundle.roles().items()}
+    found = evaluate(bundle.with_roles(roles), runner, line, EvaluateConfig())
     assert found.alignment("class-aware").excluded == ("bolt",)
     assert found.gap_closure.value == 1.0
     assert {image.scores["class-aware"] for image in found.images if image.product == "bolt"} == {None}
