@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,17 +17,27 @@ def train(
     data: Annotated[Path, typer.Argument(help="Good images: one folder, or folders in MVTec AD layout.")],
     out: Annotated[Path, typer.Option(help="Bundle to write.")] = Path("line.cada"),
     *,
+    detector: Annotated[
+        str, typer.Option(help="'revdist', 'patch-memory', 'transformer' or 'flow'; see the README's table.")
+    ] = "revdist",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="One setting of the detector, such as width=32; repeatable."),
+    ] = None,
     encoder: Annotated[str, typer.Option(help="Any timm model name.")] = "tf_efficientnet_lite0",
     encoder_weights: Annotated[
         str, typer.Option(help="'pretrained', or a .safetensors file for machines without network.")
     ] = "pretrained",
-    strides: Annotated[str, typer.Option(help="Feature strides used, comma-separated.")] = "8,16,32",
+    strides: Annotated[
+        str | None, typer.Option(help="Feature strides used, comma-separated. [what suits the detector]")
+    ] = None,
     size: Annotated[int, typer.Option(help="Model input, pixels a side, a multiple of 32.")] = 256,
     resize: Annotated[str, typer.Option(help="'stretch' or 'letterbox' (keeps the aspect ratio).")] = "stretch",
-    width: Annotated[int, typer.Option(help="Channels of the student's finest stage.")] = 64,
-    iterations: Annotated[int, typer.Option(help="Optimiser steps over all products together.")] = 1500,
+    iterations: Annotated[
+        int | None, typer.Option(help="Optimiser steps over all products together. [what suits the detector]")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per step, over all processes.")] = 16,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. [what suits the detector]")] = None,
     augment_copies: Annotated[int, typer.Option(help="Augmented views per image beside the original.")] = 1,
     flip_horizontal: Annotated[bool, typer.Option(help="Mirrored parts are good parts, left to right.")] = False,
     flip_vertical: Annotated[bool, typer.Option(help="Mirrored parts are good parts, top to bottom.")] = False,
@@ -42,20 +53,24 @@ def train(
     machines start it with torchrun: ``torchrun --nproc-per-node 2 -m cada_edge train DATA``.
     """
     from cada_edge.data.dataset import check, scan  # noqa: PLC0415  # heavy, and only this command needs it
-    from cada_edge.models import EncoderConfig, RevDistConfig  # noqa: PLC0415
-    from cada_edge.training import AugmentConfig, FitConfig, TrainConfig  # noqa: PLC0415
+    from cada_edge.models import EncoderConfig, detector_class  # noqa: PLC0415
+    from cada_edge.training import AugmentConfig, TrainConfig, fit_config  # noqa: PLC0415
     from cada_edge.training.train import discard_work  # noqa: PLC0415
     from cada_edge.training.train import train as run_training  # noqa: PLC0415
 
-    config = TrainConfig(
+    wanted = {"iterations": iterations, "batch_size": batch_size, "learning_rate": learning_rate}
+    config = TrainConfig.of_kind(
+        detector,
+        parse_settings(settings or []),
         size_hw=(size, size),
         resize=resize,
-        encoder=EncoderConfig(encoder, _strides(strides), encoder_weights),
-        detector=RevDistConfig(width=width),
+        encoder=EncoderConfig(
+            encoder, _strides(strides) if strides else detector_class(detector).default_strides, encoder_weights
+        ),
         augment=AugmentConfig(
             copies=augment_copies, rotate_deg=rotate_deg, flip_horizontal=flip_horizontal, flip_vertical=flip_vertical
         ),
-        fit=FitConfig(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate),
+        fit=fit_config(detector, **{name: value for name, value in wanted.items() if value is not None}),
         device=device,
         seed=seed,
     )
@@ -81,6 +96,20 @@ def train(
     rate = _supported_rate(len(bundle.roles()["calibrate"]))
     console.print(f"wrote {out} (content digest {bundle.sha256[:12]})")
     console.print(f"next: cada-edge calibrate {out} {data} --target-frr {rate:g}", soft_wrap=True)
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """``["width=32", "groups=[[8,16]]"]`` to a dictionary; values are JSON. Raises `ConfigError`."""
+    from cada_edge.errors import ConfigError  # noqa: PLC0415
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError as error:
+            raise ConfigError(f"--set {pair!r}: expected NAME=VALUE, VALUE in JSON, such as width=32") from error
+    return found
 
 
 def _strides(text: str) -> tuple[int, ...]:

@@ -3,36 +3,96 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
-from cada_edge.errors import BundleError
-from cada_edge.types import MapSpec
+from cada_edge.errors import BundleError, ConfigError
+from cada_edge.types import MapSpec, from_json
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` only from 3.11
+
+Strides = tuple[int, ...]
 
 
 class Detector(nn.Module, ABC):
     """Turns features into a raw anomaly map. Class-agnostic: it never sees a product name.
 
-    A detector registers itself with `register`, says how it is rebuilt (`config`), and
-    leaves smoothing and scoring to `UnifiedModel`, so that all detectors share them.
+    A detector registers itself with `register` and leaves smoothing and scoring to
+    `UnifiedModel`, so that all detectors share them.
+
+    Attributes:
+        kind: its name in bundles, configurations and on the command line.
+        settings_type: the frozen dataclass of its settings, plain JSON values only.
+        default_strides: the encoder's strides it does best with.
     """
 
     kind: ClassVar[str]
+    settings_type: ClassVar[type[Any]]
+    default_strides: ClassVar[Strides]
 
-    @abstractmethod
+    def __init__(self, settings: Any, strides: Strides, spec: MapSpec) -> None:
+        super().__init__()
+        self.settings, self.strides, self.map_size_hw = settings, strides, spec.size_hw
+
     def config(self) -> dict[str, Any]:
         """Plain JSON that `build` turns into the same architecture."""
+        return asdict(self.settings)
+
+    @classmethod
+    def build(cls, config: dict[str, Any], channels: list[int], strides: Strides, spec: MapSpec) -> Self:
+        """Rebuild the architecture; weights are loaded afterwards."""
+        return cls.create(from_json(cls.settings_type, config), channels, strides, spec)
 
     @classmethod
     @abstractmethod
-    def build(cls, config: dict[str, Any], channels: list[int], strides: tuple[int, ...], spec: MapSpec) -> Detector:
-        """Rebuild the architecture; weights are loaded afterwards."""
+    def create(cls, settings: Any, channels: list[int], strides: Strides, spec: MapSpec) -> Self:
+        """A detector that has learned nothing yet, for feature maps of these channels and strides."""
 
     @abstractmethod
     def forward(self, features: list[Tensor]) -> Tensor:
         """Features (N, C_i, H/s_i, W/s_i) to the raw map, float32 (N, h, w), >= 0, not smoothed."""
+
+
+class LayeredDetector(Detector):
+    """A detector that measures one distance map per layer and averages them on a common scale."""
+
+    layer_level: Tensor
+
+    def __init__(self, settings: Any, channels: list[int], strides: Strides, spec: MapSpec) -> None:
+        super().__init__(settings, strides, spec)
+        self.scaler = FeatureScaler(channels)
+        # Mean distance of each layer on held-out good images: layers then weigh the same.
+        self.register_buffer("layer_level", torch.ones(len(channels)))
+
+    @classmethod
+    def create(cls, settings: Any, channels: list[int], strides: Strides, spec: MapSpec) -> Self:
+        """A detector that has learned nothing yet, for feature maps of these channels and strides."""
+        return cls(settings, channels, strides, spec)
+
+    @abstractmethod
+    def layer_distances(self, features: list[Tensor]) -> list[Tensor]:
+        """Distance per layer, finest first: (N, C_i, h_i, w_i) to (N, h_i, w_i), >= 0."""
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Mean over layers of ``distance / layer_level``, bilinearly upsampled: (N, h, w), >= 0."""
+        maps = [
+            F.interpolate(d[:, None] / self.layer_level[i], size=self.map_size_hw, mode="bilinear", align_corners=False)
+            for i, d in enumerate(self.layer_distances(features))
+        ]
+        return torch.cat(maps, dim=1).mean(dim=1)
+
+
+class GradientDetector(LayeredDetector):
+    """A layered detector that is fitted by gradient descent on what each cell costs."""
+
+    def cell_losses(self, features: list[Tensor]) -> list[Tensor]:
+        """What the fit lowers, per layer and cell, (N, h_i, w_i): the distance, unless redefined."""
+        return self.layer_distances(features)
 
 
 _LEAST_RELATIVE_STD = 1e-2
@@ -46,12 +106,25 @@ def register(cls: type[Detector]) -> type[Detector]:
     return cls
 
 
+def detector_kinds() -> tuple[str, ...]:
+    """Every registered kind, sorted."""
+    return tuple(sorted(_DETECTORS))
+
+
 def detector_class(kind: str) -> type[Detector]:
     """Look a detector up. Raises `BundleError` for a kind this version does not know."""
     try:
         return _DETECTORS[kind]
     except KeyError:
-        raise BundleError(f"detector kind {kind!r} is unknown; this version has {sorted(_DETECTORS)}") from None
+        raise BundleError(f"detector kind {kind!r} is unknown; this version has {list(detector_kinds())}") from None
+
+
+def class_of_settings(settings: object) -> type[Detector]:
+    """The detector that `settings` belong to. Raises `ConfigError` when they are no detector's."""
+    for cls in _DETECTORS.values():
+        if type(settings) is cls.settings_type:
+            return cls
+    raise ConfigError(f"{settings!r} are not the settings of a detector; known are {list(detector_kinds())}")
 
 
 class FeatureScaler(nn.Module):
@@ -77,3 +150,14 @@ class FeatureScaler(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Same shapes in and out."""
         return [(x - getattr(self, f"mean{i}")) / getattr(self, f"std{i}") for i, x in enumerate(features)]
+
+
+def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """``1 - cos`` along channels: two (N, C, h, w) to (N, h, w), 0..2.
+
+    Written out, with the guard inside the root, so that the exported graph has the same few
+    operators everywhere.
+    """
+    dot = (teacher * student).sum(dim=1)
+    norms = (teacher * teacher).sum(dim=1) * (student * student).sum(dim=1)
+    return 1.0 - dot * torch.rsqrt(norms + 1e-12)

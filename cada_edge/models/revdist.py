@@ -12,7 +12,7 @@ INT8); ordinary 3x3 convolutions.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
 from cada_edge.errors import ConfigError
-from cada_edge.models.detector import Detector, FeatureScaler, register
-from cada_edge.types import MapSpec, from_json
+from cada_edge.models.detector import GradientDetector, Strides, cosine_distance, register
+from cada_edge.models.ranges import check_ranges
+from cada_edge.types import MapSpec
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,7 @@ class RevDistConfig:
     blocks: int = 1
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not isinstance(value, int) or not 1 <= value <= 4096:
-                raise ConfigError(f"RevDistConfig.{name}: got {value!r}, expected an integer in 1..4096")
+        check_ranges(self, width=(1, 4096), bottleneck=(1, 4096), blocks=(1, 64))
 
 
 def _conv(c_in: int, c_out: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
@@ -96,19 +95,18 @@ class _Stage(nn.Module):
 
 
 @register
-class RevDist(Detector):
+class RevDist(GradientDetector):
     """Reverse distillation on frozen features. See the module's docstring."""
 
     kind: ClassVar[str] = "revdist"
-    layer_level: Tensor
+    settings_type: ClassVar[type[Any]] = RevDistConfig
+    default_strides: ClassVar[Strides] = (8, 16, 32)
 
-    def __init__(self, config: RevDistConfig, channels: list[int], strides: tuple[int, ...], spec: MapSpec) -> None:
-        super().__init__()
+    def __init__(self, config: RevDistConfig, channels: list[int], strides: Strides, spec: MapSpec) -> None:
+        super().__init__(config, channels, strides, spec)
         for fine, coarse in pairwise(strides):
             if coarse % fine or (coarse // fine).bit_count() != 1:
                 raise ConfigError(f"RevDist needs strides that double, got {strides}")
-        self._config, self.strides, self.map_size_hw = config, strides, spec.size_hw
-        self.scaler = FeatureScaler(channels)
         self.neck = _Neck(channels, strides, config)
         wide = 2 * config.width
         self.expand = nn.Sequential(
@@ -121,17 +119,6 @@ class RevDist(Detector):
             self.stages.append(_Stage(previous, width, config.blocks))
             self.heads.append(nn.Conv2d(width, count, 1))
             previous = width
-        # Mean distance of each layer on held-out good images: layers then weigh the same.
-        self.register_buffer("layer_level", torch.ones(len(channels)))
-
-    def config(self) -> dict[str, Any]:
-        """Plain JSON that `build` turns into the same architecture."""
-        return asdict(self._config)
-
-    @classmethod
-    def build(cls, config: dict[str, Any], channels: list[int], strides: tuple[int, ...], spec: MapSpec) -> RevDist:
-        """Rebuild the architecture; weights are loaded afterwards."""
-        return cls(from_json(RevDistConfig, config), channels, strides, spec)
 
     def layer_distances(self, features: list[Tensor]) -> list[Tensor]:
         """Cosine distance per layer, finest first: (N, C_i, h_i, w_i) to (N, h_i, w_i), 0..2."""
@@ -142,22 +129,3 @@ class RevDist(Detector):
             x = stage(x, (goal.shape[2], goal.shape[3]))
             student.append(head(x))
         return [cosine_distance(t, s) for t, s in zip(teacher, reversed(student), strict=True)]
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Mean over layers of ``distance / layer_level``, bilinearly upsampled: (N, h, w), >= 0."""
-        maps = [
-            F.interpolate(d[:, None] / self.layer_level[i], size=self.map_size_hw, mode="bilinear", align_corners=False)
-            for i, d in enumerate(self.layer_distances(features))
-        ]
-        return torch.cat(maps, dim=1).mean(dim=1)
-
-
-def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """``1 - cos`` along channels: two (N, C, h, w) to (N, h, w), 0..2.
-
-    Written out, with the guard inside the root, so that the exported graph has the same few
-    operators everywhere.
-    """
-    dot = (teacher * student).sum(dim=1)
-    norms = (teacher * teacher).sum(dim=1) * (student * student).sum(dim=1)
-    return 1.0 - dot * torch.rsqrt(norms + 1e-12)

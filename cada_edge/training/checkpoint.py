@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,16 +28,50 @@ class Checkpoint:
 
     def save(self, step: int, loss: float, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """Write model, optimiser moments, step and its loss. Raises `DataError` when the disk is full."""
-        tensors = {f"model.{name}": t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+        tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
         for index, moments in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(t).cpu() for name, t in moments.items()}
+            tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(t) for name, t in moments.items()}
+        self._write(tensors, {"step": str(step), "loss": repr(loss)})
+
+    def keep(self, tensors: list[Tensor]) -> None:
+        """Write what took long to find, for `restore`. Raises `DataError` when the disk is full."""
+        self._write({str(number): tensor for number, tensor in enumerate(tensors)}, {})
+
+    def restore(self, take: Callable[[list[Tensor]], None], world: World) -> bool:
+        """Hand what `keep` wrote to `take`; False without a checkpoint. Raises `TrainingError` as `load`."""
+        found = self._read(world)
+        if found is None:
+            return False
+        take([found[1][str(number)].to(world.device) for number in range(len(found[1]))])
+        return True
+
+    def _write(self, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
+        content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         temporary = self.path.with_suffix(".part")
         try:
-            temporary.write_bytes(save(tensors, {"key": self.key, "step": str(step), "loss": repr(loss)}))
+            temporary.write_bytes(save(content, {"key": self.key, **facts}))
             temporary.replace(self.path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise DataError(f"{self.path}: cannot write the checkpoint: {error.strerror or error}") from error
+
+    def _read(self, world: World) -> tuple[dict[str, str], dict[str, Tensor]] | None:
+        """Facts and tensors as the first process finds them, on every process; None where there are none."""
+        found = self.path.read_bytes() if world.leads and self.path.exists() else b""
+        content = world.bytes_from_first(found)
+        if not content:
+            return None
+        try:
+            facts, tensors = _metadata(content), load(content)
+            key = facts["key"]
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise TrainingError(f"{self.path} is damaged ({error}); delete it to start the fit afresh") from error
+        if key != self.key:
+            raise TrainingError(
+                f"{self.path} belongs to other data or settings ({key[:12]}, now {self.key[:12]}); "
+                "finish that run, delete its folder, or use another --out"
+            )
+        return facts, tensors
 
     def load(self, model: nn.Module, optimiser: torch.optim.Optimizer, world: World) -> tuple[int, float]:
         """Restore; return the step to go on from and the last loss: 0 and NaN without a checkpoint.
@@ -45,20 +80,14 @@ class Checkpoint:
 
         Raises `TrainingError` when the checkpoint is damaged or belongs to another run.
         """
-        found = self.path.read_bytes() if world.leads and self.path.exists() else b""
-        content = world.bytes_from_first(found)
-        if not content:
+        found = self._read(world)
+        if found is None:
             return 0, math.nan
+        facts, tensors = found
         try:
-            meta, tensors = _metadata(content), load(content)
-            step, loss = int(meta["step"]), float(meta["loss"])
-        except (SafetensorError, KeyError, ValueError) as error:
+            step, loss = int(facts["step"]), float(facts["loss"])
+        except (KeyError, ValueError) as error:
             raise TrainingError(f"{self.path} is damaged ({error}); delete it to start the fit afresh") from error
-        if meta["key"] != self.key:
-            raise TrainingError(
-                f"{self.path} belongs to other data or settings ({meta['key'][:12]}, now {self.key[:12]}); "
-                "finish that run, delete its folder, or use another --out"
-            )
         try:
             _restore(model, optimiser, tensors)
         except (RuntimeError, KeyError, ValueError) as error:

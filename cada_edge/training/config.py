@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from cada_edge.data.split import RoleFractions
 from cada_edge.errors import ConfigError
+from cada_edge.models.detector import class_of_settings, detector_class
 from cada_edge.models.encoder import EncoderConfig
+from cada_edge.models.flow import FlowConfig
 from cada_edge.models.head import CadaHeadConfig
+from cada_edge.models.patch_memory import PatchMemoryConfig
+from cada_edge.models.ranges import check_ranges
 from cada_edge.models.revdist import RevDistConfig
-from cada_edge.types import MapSpec
+from cada_edge.models.transformer import TransformerConfig
+from cada_edge.types import MapSpec, from_json
 
-
-def _check(where: object, **limits: tuple[float, float]) -> None:
-    """Raise `ConfigError` unless each named attribute is a number within its closed interval."""
-    for name, (low, high) in limits.items():
-        value = getattr(where, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ConfigError(f"{type(where).__name__}.{name}: got {value!r}, expected a number")
-        if not low <= value <= high:
-            raise ConfigError(f"{type(where).__name__}.{name}: got {value}, expected {low}..{high}")
+DetectorConfig = RevDistConfig | PatchMemoryConfig | TransformerConfig | FlowConfig
+Target = Literal["own", "neighbours", "spread"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,14 @@ class AugmentConfig:
     flip_vertical: bool = False
 
     def __post_init__(self) -> None:
-        _check(self, copies=(0, 32), brightness=(0, 1), contrast=(0, 1), shift=(0, 0.5), rotate_deg=(0, 180))
+        check_ranges(
+            self, copies=(0, 32), brightness=(0.0, 1.0), contrast=(0.0, 1.0), shift=(0.0, 0.5), rotate_deg=(0.0, 180.0)
+        )
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How the detector is fitted.
+    """How a detector is fitted by gradient descent; the patch memory needs none of it.
 
     Attributes:
         iterations: optimiser steps, over all products together.
@@ -72,13 +73,13 @@ class FitConfig:
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
             iterations=(1, 10_000_000),
             batch_size=(1, 4096),
-            learning_rate=(1e-8, 1),
-            weight_decay=(0, 1),
-            mining=(0, 1),
+            learning_rate=(1e-8, 1.0),
+            weight_decay=(0.0, 1.0),
+            mining=(0.0, 1.0),
             checkpoint_every=(1, 10_000_000),
         )
 
@@ -88,6 +89,9 @@ class HeadFitConfig:
     """How the CADA head is fitted.
 
     Attributes:
+        target: what the head should say of an image: its ``own`` statistics (the head then learns
+            to explain defects away; for comparison only), the mean over its ``neighbours``, or
+            that mean with room for their ``spread`` in gamma.
         neighbours: look-alike held-out images whose statistics are averaged into one target.
         iterations: full-batch optimiser steps.
         learning_rate: of AdamW, cosine to zero.
@@ -95,6 +99,7 @@ class HeadFitConfig:
         noise: standard deviation of noise on its standardised inputs while fitting.
     """
 
+    target: Target = "spread"
     neighbours: int = 10
     iterations: int = 600
     learning_rate: float = 3e-3
@@ -102,13 +107,15 @@ class HeadFitConfig:
     noise: float = 0.3
 
     def __post_init__(self) -> None:
-        _check(
+        if self.target not in ("own", "neighbours", "spread"):
+            raise ConfigError(f"HeadFitConfig.target: got {self.target!r}, expected 'own', 'neighbours' or 'spread'")
+        check_ranges(
             self,
             neighbours=(1, 10_000),
             iterations=(1, 1_000_000),
-            learning_rate=(1e-8, 1),
-            weight_decay=(0, 10),
-            noise=(0, 10),
+            learning_rate=(1e-8, 1.0),
+            weight_decay=(0.0, 10.0),
+            noise=(0.0, 10.0),
         )
 
 
@@ -119,6 +126,7 @@ class TrainConfig:
     Attributes:
         size_hw: model input, pixels.
         resize: ``stretch`` or ``letterbox``, see `ImageSpec`.
+        detector: the settings of any registered detector; their type says which.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: of split, initial weights, batches and augmentation.
     """
@@ -126,7 +134,7 @@ class TrainConfig:
     size_hw: tuple[int, int] = (256, 256)
     resize: str = "stretch"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    detector: RevDistConfig = field(default_factory=RevDistConfig)
+    detector: DetectorConfig = field(default_factory=RevDistConfig)
     head: CadaHeadConfig = field(default_factory=CadaHeadConfig)
     map_spec: MapSpec = field(default_factory=MapSpec)
     roles: RoleFractions = field(default_factory=RoleFractions)
@@ -137,4 +145,33 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(self, seed=(0, 2**32 - 1))
+        check_ranges(self, seed=(0, 2**32 - 1))
+        class_of_settings(self.detector)
+
+    @staticmethod
+    def of_kind(kind: str, settings: Mapping[str, Any] | None = None, **others: Any) -> TrainConfig:
+        """The settings that suit a detector.
+
+        Args:
+            kind: its registered name.
+            settings: its own settings where they differ from the defaults, plain JSON values.
+            others: any other field; ``encoder`` and ``fit`` default to what suits the detector.
+
+        Raises `BundleError` for an unknown kind and `ConfigError` for settings it does not take.
+        """
+        cls = detector_class(kind)
+        detector = from_json(cls.settings_type, dict(settings or {}))
+        suited: dict[str, Any] = {"encoder": EncoderConfig(strides=cls.default_strides), "fit": fit_config(kind)}
+        return TrainConfig(detector=detector, **{**suited, **others})
+
+
+def fit_config(kind: str, **changes: Any) -> FitConfig:
+    """How a detector of this kind is fitted unless told otherwise, with `changes`."""
+    return FitConfig(**{**_FITS.get(kind, {}), **changes})
+
+
+# Found by trying on several products; a flow's likelihood has no easy cells to leave out.
+_FITS: Mapping[str, Mapping[str, Any]] = {
+    "transformer": {"iterations": 1000, "learning_rate": 1e-3},
+    "flow": {"iterations": 1000, "learning_rate": 1e-3, "mining": 1.0},
+}

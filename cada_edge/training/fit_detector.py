@@ -1,4 +1,4 @@
-"""Fit RevDist on stored features: AdamW, one-cycle schedule, hard mining, exact resumption."""
+"""Fit a detector on stored features by gradient descent: AdamW, one-cycle schedule, hard mining, exact resumption."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cada_edge.errors import ConfigError, TrainingError
-from cada_edge.models.revdist import RevDist
+from cada_edge.models.detector import GradientDetector, LayeredDetector
 from cada_edge.training.checkpoint import Checkpoint
 from cada_edge.training.config import FitConfig
 from cada_edge.training.distributed import World
@@ -21,19 +21,19 @@ from cada_edge.training.losses import mined_distance, mining_level
 _WARM_UP_SHARE = 0.1
 
 
-class _Distances(nn.Module):
+class _Losses(nn.Module):
     """Gives replication a `forward` to hook into."""
 
-    def __init__(self, detector: RevDist) -> None:
+    def __init__(self, detector: GradientDetector) -> None:
         super().__init__()
         self.detector = detector
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        return self.detector.layer_distances(features)
+        return self.detector.cell_losses(features)
 
 
 def fit_detector(
-    detector: RevDist,
+    detector: GradientDetector,
     store: FeatureStore,
     config: FitConfig,
     *,
@@ -55,7 +55,7 @@ def fit_detector(
     detector.to(world.device).train()
     optimiser = torch.optim.AdamW(detector.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     first, loss = checkpoint.load(detector, optimiser, world)
-    replica = world.replicate(_Distances(detector))
+    replica = world.replicate(_Losses(detector))
     for step, indices in _batches(len(store.views), config, seed, first):
         mine = indices[world.rank :: world.size]
         loss = _step(replica, optimiser, store.rows(mine, world.device), step=step, config=config, world=world)
@@ -123,7 +123,7 @@ def _shuffled(rows: int, seed: int, number: int) -> npt.NDArray[np.int64]:
 
 
 @torch.inference_mode()
-def set_layer_levels(detector: RevDist, store: FeatureStore, world: World) -> None:
+def set_layer_levels(detector: LayeredDetector, store: FeatureStore, world: World) -> None:
     """Store each layer's mean distance over held-out good images, so that layers weigh the same."""
     total = torch.zeros_like(detector.layer_level)
     for features in store.batches(world.device):

@@ -80,15 +80,27 @@ def typical_distance(anchors: Tensor, picture: Tensor) -> float:
     return float(_second_smallest(torch.cdist(anchors, anchors).masked_fill(same, float("inf"))).median())
 
 
-def neighbourhood_targets(weights: Tensor, statistics: MapStatistics) -> tuple[Tensor, Tensor]:
+def own_weights(queries: Tensor, anchors: Tensor, own: Tensor | None) -> Tensor:
+    """Weights under which each query is its own only neighbour, or its nearest anchor is: float32 (Q, A)."""
+    distance = torch.cdist(queries, anchors)
+    nearest = torch.zeros_like(distance).scatter_(1, distance.argmin(dim=1, keepdim=True), 1.0)
+    if own is None:
+        return nearest
+    weights = own.float()
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def neighbourhood_targets(weights: Tensor, statistics: MapStatistics, *, spread: bool = True) -> tuple[Tensor, Tensor]:
     """(u, gamma) of each query's kind: two float32 (Q,), gamma >= u; equal only where maps are constant.
 
-    ``u`` is the neighbourhood's mean of map means. ``gamma`` is its mean of peaks plus one
-    standard deviation of peaks, the paper's "maximum" read over a kind instead of over a
-    single image: kinds whose good parts vary more get more room.
+    ``u`` is the neighbourhood's mean of map means. ``gamma`` is its mean of peaks plus, with
+    `spread`, one standard deviation of peaks, the paper's "maximum" read over a kind instead of
+    over a single image: kinds whose good parts vary more get more room.
     """
     u = weights @ statistics.mean
     peak = weights @ statistics.peak
+    if not spread:
+        return u, peak
     variance = (weights @ statistics.peak.square() - peak.square()).clamp_min(0)
     count = 1.0 / weights.square().sum(dim=1)
     std = variance.sqrt()

@@ -15,10 +15,11 @@ import torch
 from cada_edge.bundle import Bundle, Manifest, Stage, data_sha256
 from cada_edge.data.dataset import Item
 from cada_edge.data.split import ROLES, Role, assign_roles
-from cada_edge.errors import DataError
+from cada_edge.errors import ConfigError, DataError
+from cada_edge.models.detector import GradientDetector, LayeredDetector, class_of_settings
 from cada_edge.models.encoder import Encoder, image_spec
 from cada_edge.models.head import CadaHead, describe
-from cada_edge.models.revdist import RevDist
+from cada_edge.models.patch_memory import PatchMemory
 from cada_edge.models.store import components, model_files
 from cada_edge.models.unified import UnifiedModel, image_score
 from cada_edge.training.checkpoint import Checkpoint
@@ -27,6 +28,7 @@ from cada_edge.training.distributed import World, world
 from cada_edge.training.features import Encoding, FeatureStore, Tick, encode_views, views
 from cada_edge.training.fit_detector import fit_detector, set_layer_levels
 from cada_edge.training.fit_head import HeadData, fit_head
+from cada_edge.training.fit_memory import fit_memory
 from cada_edge.training.look_alikes import look_alike_groups
 from cada_edge.training.targets import MapStatistics
 from cada_edge.version import __version__
@@ -99,10 +101,13 @@ def discard_work(work: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _build(config: TrainConfig) -> tuple[UnifiedModel, RevDist]:
+def _build(config: TrainConfig) -> tuple[UnifiedModel, LayeredDetector]:
     encoder = Encoder(config.encoder)
     torch.manual_seed(config.seed)  # here: building an encoder draws numbers too, how many depends on timm
-    detector = RevDist(config.detector, encoder.channels, encoder.strides, config.map_spec)
+    kind = class_of_settings(config.detector)
+    detector = kind.create(config.detector, encoder.channels, encoder.strides, config.map_spec)
+    if not isinstance(detector, LayeredDetector):
+        raise ConfigError(f"detector {kind.kind!r} is not one that cada-edge trains")
     head = CadaHead(config.head, sum(encoder.channels))
     spec = image_spec(config.encoder, config.size_hw, config.resize)
     return UnifiedModel(spec, config.map_spec, encoder, detector, head).eval(), detector
@@ -151,25 +156,19 @@ def _roles(config: TrainConfig, store: FeatureStore, here: World) -> tuple[dict[
     return roles, {"look_alike_groups": found, "look_alikes_share_roles": together}
 
 
-def _fit(config: TrainConfig, model: UnifiedModel, detector: RevDist, stores: Stores, run: _Run) -> dict[str, Any]:
+def _fit(
+    config: TrainConfig, model: UnifiedModel, detector: LayeredDetector, stores: Stores, run: _Run
+) -> dict[str, Any]:
     """Fit detector, then head; return figures for the provenance."""
     detector.scaler.set_statistics(*stores.fit.channel_statistics())
-    loss = fit_detector(
-        detector,
-        stores.fit,
-        config.fit,
-        seed=config.seed,
-        world=run.world,
-        checkpoint=Checkpoint(run.work / "detector.safetensors", _run_key(config, stores, run.world)),
-        tick=run.tick("fit detector"),
-    )
+    results = _fit_detector(config, detector, stores, run)
     set_layer_levels(detector, stores.align, run.world)
     if not run.world.leads:
         return {}
     data = _head_data(model.to(run.world.device), stores, run.world)
     error = fit_head(model.cpu().head, data, config.head_fit, seed=config.seed, tick=run.tick("fit head"))
     return {
-        "detector_loss": loss,
+        **results,
         "head_error": error,
         "views_fit": len(stores.fit.views),
         "views_align": len(stores.align.views),
@@ -178,9 +177,25 @@ def _fit(config: TrainConfig, model: UnifiedModel, detector: RevDist, stores: St
     }
 
 
+def _fit_detector(config: TrainConfig, detector: LayeredDetector, stores: Stores, run: _Run) -> dict[str, Any]:
+    """Fit by whatever the detector learns by."""
+    checkpoint = Checkpoint(run.work / "detector.safetensors", _run_key(config, stores, run.world))
+    tick = run.tick("fit detector")
+    if isinstance(detector, PatchMemory):
+        fit_memory(detector, stores.fit, seed=config.seed, world=run.world, checkpoint=checkpoint, tick=tick)
+        return {"patches": len(detector.bank(0))}
+    if not isinstance(detector, GradientDetector):
+        raise ConfigError(f"detector {detector.kind!r} has no way to be fitted")
+    loss = fit_detector(
+        detector, stores.fit, config.fit, seed=config.seed, world=run.world, checkpoint=checkpoint, tick=tick
+    )
+    return {"detector_loss": loss}
+
+
 def _run_key(config: TrainConfig, stores: Stores, here: World) -> str:
     """Digest of what determines the detector's course."""
-    facts: list[Any] = [__version__, asdict(config.detector), asdict(config.fit), asdict(config.encoder)]
+    facts: list[Any] = [__version__, class_of_settings(config.detector).kind, asdict(config.detector)]
+    facts += [asdict(config.fit), asdict(config.encoder)]
     facts += [asdict(config.augment), config.size_hw, config.resize, config.seed, here.size, here.device.type]
     facts.append([(view.sha256, view.copy) for view in stores.fit.views])
     facts.append(stores.key)
