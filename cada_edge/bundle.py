@@ -8,6 +8,7 @@
     |- detector.safetensors
     |- head.safetensors
     |- images.json           sha256 of every image used, by role; never a picture or a name
+    |- calibration.json      after `cada-edge calibrate`: its scores, by sha256 of the image
     |- model.onnx            after `cada-edge export`
     `- SHA256SUMS            digest of every file above
 

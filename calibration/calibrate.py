@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cada_edge.bundle import Bundle, Stage, data_sha256
+from cada_edge.calibration.drift import Drift, score_drift
 from cada_edge.calibration.inference import Judged, Progress, judge
+from cada_edge.calibration.points import USUAL_TARGETS, RatePoint, rate_points
+from cada_edge.calibration.products import ProductRejects, product_rejects
+from cada_edge.calibration.record import ScoreOf, stored_scores, with_scores
 from cada_edge.calibration.threshold import Method, calibrate_threshold, check_request
 from cada_edge.data.dataset import Item
 from cada_edge.errors import DataError
@@ -32,6 +36,7 @@ class CalibrateConfig:
         method: ``conformal`` or ``tolerance``; see `cada_edge.calibration.threshold`.
         allow_small: with too few images for the target, use the highest good score.
         batch_size: images per inference, >= 1; no influence on the result's meaning.
+        add: let the images join those of the earlier calibration instead of replacing them.
     """
 
     target_frr: float = 0.01
@@ -39,6 +44,7 @@ class CalibrateConfig:
     method: Method = "conformal"
     allow_small: bool = False
     batch_size: int = 16
+    add: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,23 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class ProductRejects:
-    """How many calibration images of one product score above the threshold."""
+class Before:
+    """The threshold that was, and what it makes of the new images.
 
-    product: str
-    n_images: int
+    Attributes:
+        threshold: the earlier operating point.
+        n_rejected: new images it rejects, those beyond the novelty limit among them.
+        drift: earlier scores against new; None where the bundle kept none, or no image is new.
+    """
+
+    threshold: Threshold
     n_rejected: int
+    drift: Drift | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        drift = {**asdict(self.drift), "drifted": self.drift.drifted} if self.drift else None
+        return {"threshold": to_json(self.threshold), "n_rejected": self.n_rejected, "drift": drift}
 
 
 @dataclass(frozen=True)
@@ -75,24 +92,41 @@ class CalibrationResult:
         threshold: the operating point now in the bundle.
         selection: the images used, and the counts of those left out.
         scores: float32 (n,), aligned score of each used image.
-        products: per product, sorted by name; for reading only, no product has its own threshold.
+        products: per product of the used images, the worst first.
+        rates: thresholds for other target rates from the same images.
+        n_earlier: images of the earlier calibration that count beside the used ones.
+        n_novel: images of both that lie beyond the novelty limit.
+        before: the earlier threshold on the new images, or None for a first calibration.
     """
 
     threshold: Threshold
     selection: Selection
     scores: Float32Array
     products: tuple[ProductRejects, ...]
+    rates: tuple[RatePoint, ...]
+    n_earlier: int
+    n_novel: int
+    before: Before | None
+
+    def counts(self) -> dict[str, int]:
+        """How many images of which kind."""
+        return {
+            "n_used": len(self.selection.items),
+            "n_earlier": self.n_earlier,
+            "n_novel": self.n_novel,
+            "n_seen_in_training": self.selection.n_seen,
+            "n_defect": self.selection.n_defect,
+            "n_duplicate": self.selection.n_duplicate,
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, without paths and single scores."""
-        picked = self.selection
         return {
             "threshold": to_json(self.threshold),
-            "n_used": len(picked.items),
-            "n_seen_in_training": picked.n_seen,
-            "n_defect": picked.n_defect,
-            "n_duplicate": picked.n_duplicate,
-            "products": [asdict(product) for product in self.products],
+            **self.counts(),
+            "products": [product.to_json() for product in self.products],
+            "rates": [asdict(point) for point in self.rates],
+            "before": self.before.to_json() if self.before else None,
         }
 
 
@@ -135,33 +169,84 @@ def calibrate(
         BundleError: the bundle does not say what it was trained on.
     """
     selection = select(bundle, items)
-    check_request(len(selection.items), config.target_frr, config.confidence, config.method, config.allow_small)
+    earlier = stored_scores(bundle)
+    kept = _kept(earlier) if config.add else {}
+    n_images = len({*kept, *(item.sha256 for item in selection.items)})
+    check_request(n_images, config.target_frr, config.confidence, config.method, config.allow_small)
     judged = judge(runner, selection.items, config.batch_size, progress)
-    scores = judged.prediction.score
+    scores = {**kept, **_score_of(judged)}
+    threshold, rates = _thresholds(scores, config)
+    result = CalibrationResult(
+        threshold=threshold,
+        selection=selection,
+        scores=judged.prediction.score,
+        products=product_rejects(
+            [item.product for item in judged.items],
+            _rejected(judged, threshold.value),
+            judged.prediction.novel(),
+            threshold,
+        ),
+        rates=rates,
+        n_earlier=len(scores) - len(judged),
+        n_novel=len(scores) - len(_known(scores)),
+        before=_before(bundle.manifest.threshold, earlier, judged),
+    )
+    return _record(bundle, config, result, scores), result
+
+
+def _kept(earlier: ScoreOf) -> ScoreOf:
+    if not earlier:
+        raise DataError(
+            "the bundle keeps no calibration scores for its present weights, so nothing can be added to them; "
+            "calibrate without --add, on all good images the model has not seen"
+        )
+    return earlier
+
+
+def _score_of(judged: Judged) -> ScoreOf:
+    rows = zip(judged.items, judged.prediction.score.tolist(), judged.prediction.novel().tolist(), strict=True)
+    return {item.sha256: None if novel else score for item, score, novel in rows}
+
+
+def _known(scores: ScoreOf) -> Float32Array:
+    """float32 (m,): the scores of the images within the novelty limit."""
+    return np.array([score for score in scores.values() if score is not None], dtype=np.float32)
+
+
+def _thresholds(scores: ScoreOf, config: CalibrateConfig) -> tuple[Threshold, tuple[RatePoint, ...]]:
+    known = _known(scores)
+    n_novel = len(scores) - len(known)
     threshold = calibrate_threshold(
-        scores,
+        known,
         config.target_frr,
         config.confidence,
-        data_sha256(item.sha256 for item in selection.items),
+        data_sha256(scores),
         method=config.method,
         allow_small=config.allow_small,
+        n_novel=n_novel,
     )
-    result = CalibrationResult(threshold, selection, scores, _per_product(judged, threshold.value))
-    return _record(bundle, config, result), result
+    targets = (*USUAL_TARGETS, config.target_frr)
+    return threshold, rate_points(known, n_novel, targets, config.confidence, config.method)
 
 
-def _per_product(judged: Judged, value: float) -> tuple[ProductRejects, ...]:
-    total = Counter(item.product for item in judged.items)
-    rejected = Counter(
-        judged.items[row].product for row in np.flatnonzero(judged.prediction.score.astype(np.float64) > value)
-    )
-    return tuple(ProductRejects(product, total[product], rejected[product]) for product in sorted(total))
+def _rejected(judged: Judged, value: float) -> npt.NDArray[np.bool_]:
+    """bool (N,): what a line with this threshold would not let pass."""
+    above: npt.NDArray[np.bool_] = judged.prediction.score.astype(np.float64) > value
+    return above | judged.prediction.novel()
 
 
-def _record(bundle: Bundle, config: CalibrateConfig, result: CalibrationResult) -> Bundle:
+def _before(threshold: Threshold | None, earlier: ScoreOf, judged: Judged) -> Before | None:
+    if threshold is None:
+        return None
+    fresh = {digest: score for digest, score in _score_of(judged).items() if digest not in earlier}
+    old, new = _known(earlier), _known(fresh)
+    drift = score_drift(old, new) if len(old) and len(new) else None
+    return Before(threshold, int(np.count_nonzero(_rejected(judged, threshold.value))), drift)
+
+
+def _record(bundle: Bundle, config: CalibrateConfig, result: CalibrationResult, scores: ScoreOf) -> Bundle:
     """The bundle with its threshold, its images and the line of provenance; product names stay outside."""
-    results = {key: value for key, value in result.to_json().items() if key not in ("threshold", "products")}
-    stage = Stage("calibrate", __version__, asdict(config), result.threshold.data_sha256, None, results)
+    stage = Stage("calibrate", __version__, asdict(config), result.threshold.data_sha256, None, dict(result.counts()))
     # On record, so that no evaluation takes the threshold's images for unseen.
-    by_role = {**bundle.roles(), THRESHOLD_ROLE: {item.sha256 for item in result.selection.items}}
-    return bundle.with_roles(by_role).with_stage(stage, threshold=result.threshold)
+    by_role = {**bundle.roles(), THRESHOLD_ROLE: scores.keys()}
+    return with_scores(bundle.with_roles(by_role).with_stage(stage, threshold=result.threshold), scores)

@@ -26,6 +26,10 @@ Too few images for the target is an error by default. A factory that asks for 1 
 silently given what 40 images can support (2.4 %) finds out at the reject bin.
 ``allow_small`` takes the highest good score instead, under method name ``maximum``, and
 the bound then tells what that is worth.
+
+A good part unlike everything the model knows is undecided, so rejected, whatever the
+threshold. Such images (`n_novel`) count as scores above all others: the guarantees hold
+for what the line really rejects.
 """
 
 from __future__ import annotations
@@ -61,6 +65,18 @@ def frr_bound(n: int, rank: int, confidence: float) -> float:
     return _bisect(lambda rate: miss(rate) > 1.0 - confidence)
 
 
+def clopper_pearson(hits: int, n: int, confidence: float) -> tuple[float, float]:
+    """Two-sided interval of a rate seen as `hits` in `n` trials, n >= 1: (low, high), in [0, 1].
+
+    Clopper & Pearson 1934, "The use of confidence or fiducial limits illustrated in the case
+    of the binomial": holds with at least `confidence` whatever the rate.
+    """
+    each_side = 0.5 * (1.0 + confidence)
+    low = 1.0 - frr_bound(n, hits, each_side) if hits else 0.0
+    high = frr_bound(n, n - hits, each_side) if hits < n else 1.0
+    return low, high
+
+
 def _bisect(too_low: Callable[[float], bool]) -> float:
     """The number in (0, 1) below which `too_low` holds and above which it does not."""
     low, high = 0.0, 1.0
@@ -92,6 +108,7 @@ def calibrate_threshold(
     *,
     method: Method = "conformal",
     allow_small: bool = False,
+    n_novel: int = 0,
 ) -> Threshold:
     """The operating point that `scores` of unseen good parts support.
 
@@ -102,24 +119,30 @@ def calibrate_threshold(
         data_sha256: digest of the calibration images' digests, kept for the record.
         method: ``conformal`` bounds the expected rate, ``tolerance`` the actual one with
             probability `confidence`.
-        allow_small: with too few images, take the highest score rather than refuse.
+        allow_small: where the images do not support the rate, take the highest score rather than refuse.
+        n_novel: further good images, beyond the novelty limit: rejected whatever the threshold.
 
     Raises:
         ConfigError: a rate outside (0, 1), an unknown method, or too few images.
-        DataError: no scores, or one that is not finite.
+        DataError: no scores, one that is not finite, or more images beyond the novelty limit
+            than the rate allows.
     """
-    n = len(scores)
-    _check_scores(scores)
+    n = len(scores) + n_novel
+    _check_scores(scores, n_novel)
     check_request(n, target_frr, confidence, method, allow_small)
-    needed = images_needed(target_frr, confidence, method)
-    rank = n if n < needed else _rank(n, target_frr, confidence, method)
+    supported = n >= images_needed(target_frr, confidence, method)
+    rank = _rank(n, target_frr, confidence, method) if supported else n
+    if rank > len(scores):
+        if not allow_small:
+            raise DataError(_too_novel(n, n_novel, target_frr))
+        supported, rank = False, len(scores)
     return Threshold(
         value=float(np.partition(scores, rank - 1)[rank - 1]),
         target_frr=target_frr,
         bound_frr=frr_bound(n, rank, confidence),
         confidence=confidence,
         n_images=n,
-        method="maximum" if n < needed else method,
+        method=method if supported else "maximum",
         data_sha256=data_sha256,
     )
 
@@ -143,11 +166,25 @@ def check_request(n: int, target_frr: float, confidence: float, method: Method, 
 def describe(threshold: Threshold) -> str:
     """The guarantee as one sentence for people."""
     bound = math.ceil(1e4 * threshold.bound_frr) / 100  # rounded up: the sentence must stay true
-    rate = 1.0 / (threshold.n_images + 1) if threshold.method == "maximum" else threshold.target_frr
+    target = f"{100 * threshold.target_frr:.3g} %"
+    expected = (
+        f"the highest score, as they do not support {target}"
+        if threshold.method == "maximum"
+        else f"expect at most {target} good parts rejected"
+    )
     return (
-        f"Threshold {threshold.value:.4g} from {threshold.n_images} good images: expect at most {100 * rate:.3g} % "
-        f"good parts rejected; with {100 * threshold.confidence:g} % confidence not more than "
-        f"{bound:.2f} %."
+        f"Threshold {threshold.value:.4g} from {threshold.n_images} good images: {expected}; "
+        f"with {100 * threshold.confidence:g} % confidence not more than {bound:.2f} %"
+        f"{' good parts rejected' if threshold.method == 'maximum' else ''}."
+    )
+
+
+def _too_novel(n: int, n_novel: int, target_frr: float) -> str:
+    supported = math.ceil(1e4 * (n_novel + 1) / (n + 1)) / 100
+    return (
+        f"{n_novel} of {n} good images are unlike everything the model knows and are rejected whatever the threshold, "
+        f"so {100 * target_frr:g} % cannot be met. Are these parts the model was trained on? Check the folder, or "
+        f"train with them; or ask for about {supported:.2f} % or more, or allow the highest known score (--allow-small)"
     )
 
 
@@ -167,7 +204,11 @@ def _round_off(value: float) -> float:
     return round(value, 9)
 
 
-def _check_scores(scores: Float32Array) -> None:
+def _check_scores(scores: Float32Array, n_novel: int) -> None:
+    if n_novel and not len(scores):
+        raise DataError(
+            f"all {n_novel} good images are unlike everything the model knows; check the folder, or train with them"
+        )
     if scores.ndim != 1 or not len(scores):
         raise DataError(f"calibration needs at least one score of a good image; got shape {scores.shape}")
     bad = int(np.count_nonzero(~np.isfinite(scores)))

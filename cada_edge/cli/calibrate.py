@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,16 +10,12 @@ import typer
 from rich.console import Console
 
 from cada_edge.bundle import Bundle
-from cada_edge.calibration import CalibrateConfig, CalibrationResult, Method, describe
+from cada_edge.calibration import CalibrateConfig, CalibrationResult, Method
 from cada_edge.calibration import calibrate as run_calibration
+from cada_edge.cli._calibration import show, warnings
 from cada_edge.cli._progress import stage_progress
 from cada_edge.cli._runner import Backend, open_runner
 from cada_edge.data.dataset import scan
-from cada_edge.types import Threshold
-
-# A good part of a product in training scores about 1.0 at most; calibrated on such parts,
-# thresholds came out between 1.2 and 2.2.
-HIGHEST_SANE = 3.0
 
 
 def calibrate(
@@ -40,6 +37,10 @@ def calibrate(
     allow_small: Annotated[
         bool, typer.Option("--allow-small", help="With too few images, use the highest good score.")
     ] = False,
+    add: Annotated[
+        bool, typer.Option("--add", help="Keep the images of the earlier calibration and add these.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change and write nothing.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write here instead of into BUNDLE.")] = None,
     backend: Annotated[Backend, typer.Option(help="auto: ONNX Runtime if exported, else torch.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -48,42 +49,30 @@ def calibrate(
 
     Images used to train are left out by content, whatever their names; test images and
     defects are never used. Too few images for the rate is an error that says how many it takes.
+
+    Later, new good images set it anew without training: alone, or with --add beside the
+    earlier ones, whose scores the bundle keeps. The old threshold and the new are both shown.
     """
-    config = CalibrateConfig(target_frr, confidence, method, allow_small)
+    config = CalibrateConfig(target_frr, confidence, method, allow_small, add=add)
     loaded, items = Bundle.read(bundle), scan(data).train()
     with open_runner(loaded, backend) as runner, stage_progress(Console(stderr=True)) as progress:
         calibrated, result = run_calibration(
             loaded, runner, items, config, lambda done, total: progress("judge good images", done, total)
         )
-    calibrated.write(out or bundle)
-    _show(result, out or bundle, as_json)
-    _warn(loaded.manifest.threshold, result.threshold.value)
+    if not dry_run:
+        calibrated.write(out or bundle)
+    _report(result, config, None if dry_run else out or bundle, as_json)
 
 
-def _warn(before: Threshold | None, value: float) -> None:
-    """On standard error: what the threshold was, and when it is too high to catch anything."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    if before is not None:
-        console.print(f"The threshold was {before.value:.3f} before.")
-    if value > HIGHEST_SANE:
-        console.print(
-            f"warning: the threshold {value:.3f} lies far above 1.0, about the most a normal part shows; few defects "
-            "reach it. Are these parts the model was trained on? Check the folder, or train with them.",
-            style="yellow",
-        )
-
-
-def _show(result: CalibrationResult, written: Path, as_json: bool) -> None:
-    console = Console()
+def _report(result: CalibrationResult, config: CalibrateConfig, written: Path | None, as_json: bool) -> None:
+    """The result on standard output, warnings on standard error; as JSON both in one object."""
+    said = list(warnings(result, config.add))
     if as_json:
-        console.print_json(data={**result.to_json(), "bundle": str(written)})
-        return
-    picked = result.selection
-    console.print(describe(result.threshold), highlight=False, soft_wrap=True)
-    console.print(
-        f"Left out: {picked.n_seen} seen in training, {picked.n_duplicate} duplicates, {picked.n_defect} defective. "
-        f"Written to {written}.",
-        highlight=False,
-        soft_wrap=True,
-        style="dim",
-    )
+        bundle = str(written) if written else None
+        typer.echo(json.dumps({**result.to_json(), "warnings": said, "bundle": bundle}, indent=2))
+    else:
+        console = Console(highlight=False, soft_wrap=True, markup=False)
+        show(result, console)
+        console.print(f"Written to {written}." if written else "Nothing written: --dry-run.", style="dim")
+    for line in said:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"warning: {line}", style="yellow", markup=False)

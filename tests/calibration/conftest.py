@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ MAP_SPEC = MapSpec(size_hw=(4, 4), smooth_taps=1)
 
 
 class BrightnessRunner:
-    """Scores a picture by its mean brightness; a white one breaks the model (NaN)."""
+    """Scores a picture by its mean brightness; from 200 on it is novel, a white one breaks the model (NaN)."""
 
     spec = SPEC
     map_spec = MAP_SPEC
@@ -28,7 +29,7 @@ class BrightnessRunner:
         score = batch.mean(axis=(1, 2, 3)).astype(np.float32)
         score[score > 254] = np.nan
         maps = np.repeat(score, 16).reshape(-1, 4, 4)
-        return Prediction(score, maps, np.zeros_like(score), np.ones_like(score))
+        return Prediction(score, maps, np.zeros_like(score), np.ones_like(score), score / np.float32(200))
 
     def close(self) -> None:
         """Nothing to free."""
@@ -47,6 +48,7 @@ def runner() -> BrightnessRunner:
 
 
 def _write(folder: Path, count: int, base: int) -> None:
+    """`count` different pictures of about brightness `base`."""
     folder.mkdir(parents=True)
     for index in range(count):
         image = np.full((16, 16, 3), base, np.uint8)
@@ -70,3 +72,26 @@ def bundle(good: Dataset) -> Bundle:
     roles = {"fit": sorted(digests[::3]), "align": sorted(digests[1::3]), "calibrate": sorted(digests[2::3])}
     manifest = Manifest(SPEC, MAP_SPEC, Component("brightness", {}), Component("none", {}))
     return Bundle(manifest, {"images.json": json.dumps({"schema": 1, "roles": roles}).encode()})
+
+
+Parts = Callable[[int, int], Dataset]
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    """Makes a folder of so many different good pictures of about this brightness."""
+
+    def make(count: int, base: int) -> Dataset:
+        folder = tmp_path / f"parts_{base}"
+        _write(folder, count, base)
+        return scan(folder)
+
+    return make
+
+
+@pytest.fixture
+def source(bundle: Bundle, runner: BrightnessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The bundle on disk; `cada-edge calibrate` runs it through the weightless runner."""
+    monkeypatch.setattr("cada_edge.cli.calibrate.open_runner", lambda *_: runner)
+    bundle.write(tmp_path / "line.cada")
+    return tmp_path / "line.cada"

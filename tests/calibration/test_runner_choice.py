@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from cada_edge.cli import _runner
 from cada_edge.cli.app import run
 from cada_edge.data.dataset import Dataset
 from cada_edge.errors import BundleError, MissingDependencyError
-from cada_edge.protocols import Runner
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
@@ -57,35 +55,3 @@ def test_a_bundle_that_is_not_there_is_one_line(
         run([command, str(tmp_path / "no.cada"), str(good.root)])
     assert left.value.code == 1
     assert "no.cada" in capsys.readouterr().err
-
-
-@pytest.fixture
-def source(bundle: Bundle, runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The bundle on disk; the command runs it through the weightless runner."""
-    monkeypatch.setattr("cada_edge.cli.calibrate.open_runner", lambda *_: runner)
-    bundle.write(tmp_path / "line.cada")
-    return tmp_path / "line.cada"
-
-
-def test_calibrate_writes_the_threshold(source: Path, good: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
-    """--out gets the calibrated bundle, --json the result; the input stays as it was."""
-    target = source.with_name("calibrated.cada")
-    with pytest.raises(SystemExit) as left:
-        run(["calibrate", str(source), str(good.root), "--target-frr", "0.05", "--out", str(target), "--json"])
-    document = json.loads(capsys.readouterr().out)
-    assert (left.value.code, document["n_used"], document["n_seen_in_training"]) == (0, 20, 40)
-    written = Bundle.read(target).manifest.threshold
-    assert written is not None
-    assert written.value == document["threshold"]["value"]
-    assert Bundle.read(source).manifest.threshold is None
-
-
-def test_too_few_images_leave_the_bundle_alone(
-    source: Path, bundle: Bundle, good: Dataset, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """20 images cannot support 1 %: the message names the options, nothing is written."""
-    with pytest.raises(SystemExit) as left:
-        run(["calibrate", str(source), str(good.root)])
-    assert left.value.code == 1
-    assert "at least 99, ask for 4.77 % or more" in capsys.readouterr().err
-    assert Bundle.read(source).sha256 == bundle.sha256

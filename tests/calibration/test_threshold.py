@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import beta
+from scipy.stats import beta, binomtest
 
-from cada_edge.calibration import calibrate_threshold, describe, frr_bound, images_needed
+from cada_edge.calibration import (
+    calibrate_threshold,
+    clopper_pearson,
+    describe,
+    frr_bound,
+    images_needed,
+    rate_points,
+)
 from cada_edge.errors import ConfigError, DataError
 
 
@@ -22,6 +29,14 @@ def test_the_bound_is_the_beta_quantile(n: int, data: st.DataObject, confidence:
     """The bound computed without SciPy is SciPy's beta quantile."""
     rank = data.draw(st.integers(1, n))
     assert frr_bound(n, rank, confidence) == pytest.approx(beta.ppf(confidence, n - rank + 1, rank), rel=1e-9)
+
+
+@given(st.integers(1, 80), st.data(), st.floats(0.5, 0.999))
+def test_the_interval_is_clopper_pearson(n: int, data: st.DataObject, confidence: float) -> None:
+    """The interval of a rate computed without SciPy is SciPy's exact one."""
+    hits = data.draw(st.integers(0, n))
+    exact = binomtest(hits, n).proportion_ci(confidence, method="exact")
+    assert clopper_pearson(hits, n, confidence) == pytest.approx((exact.low, exact.high), rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize(("n", "target", "value"), [(99, 0.01, 98), (199, 0.01, 197), (19, 0.05, 18), (231, 0.01, 229)])
@@ -58,6 +73,30 @@ def _true_rate(rng: np.random.Generator, method: str) -> float:
     return 1 - calibrate_threshold(scores, 0.05, 0.9, "", method=method).value  # type: ignore[arg-type]  # parametrised
 
 
+def test_images_beyond_the_novelty_limit_count_as_rejected() -> None:
+    """One of 199 images is rejected anyway: at 1 % the threshold is the highest score, the bound that of one reject."""
+    threshold = calibrate_threshold(scores_of(198), 0.01, 0.95, "", n_novel=1)
+    assert (threshold.value, threshold.n_images, threshold.bound_frr) == (197.0, 199, frr_bound(199, 198, 0.95))
+
+
+def test_more_novel_images_than_the_rate_allows_are_refused() -> None:
+    """No threshold can meet 1 % when 3 % are rejected anyway; --allow-small takes the highest score."""
+    with pytest.raises(DataError, match=r"6 of 206 good images are unlike everything.*3\.39 % or more"):
+        calibrate_threshold(scores_of(200), 0.01, 0.95, "", n_novel=6)
+    with pytest.raises(DataError, match="all 30 good images are unlike"):
+        calibrate_threshold(scores_of(0), 0.05, 0.95, "", n_novel=30)
+    threshold = calibrate_threshold(scores_of(200), 0.01, 0.95, "", allow_small=True, n_novel=6)
+    assert (threshold.method, threshold.value, threshold.bound_frr) == ("maximum", 199.0, frr_bound(206, 200, 0.95))
+
+
+def test_several_rates_at_once() -> None:
+    """Each rate has the threshold it would have alone; one out of reach has none and says how many images it takes."""
+    strict, asked, loose = rate_points(scores_of(150), 0, [0.01, 0.1, 0.001, 0.01], 0.95, "conformal")
+    assert (strict.target_frr, strict.value, strict.bound_frr, strict.images_needed) == (0.001, None, None, 999)
+    assert asked.value == calibrate_threshold(scores_of(150), 0.01, 0.95, "").value
+    assert loose.bound_frr == calibrate_threshold(scores_of(150), 0.1, 0.95, "").bound_frr
+
+
 def test_ties_only_make_it_safer() -> None:
     """When all scores are equal, none of the calibration images is rejected."""
     scores = np.full(100, 3.0, np.float32)
@@ -84,7 +123,10 @@ def test_allow_small_takes_the_maximum_and_says_so() -> None:
     threshold = calibrate_threshold(scores_of(1), 0.01, 0.95, "", allow_small=True)
     assert (threshold.method, threshold.value) == ("maximum", 0.0)
     assert threshold.bound_frr == pytest.approx(0.95)
-    assert "expect at most 50 % good parts rejected" in describe(threshold)
+    assert describe(threshold) == (
+        "Threshold 0 from 1 good images: the highest score, as they do not support 1 %; "
+        "with 95 % confidence not more than 95.00 % good parts rejected."
+    )
 
 
 def test_the_sentence_states_the_guarantee() -> None:
