@@ -144,7 +144,7 @@ def find_pictures(root: Path) -> Listing:
     """As `scan`, before anything is hashed."""
     root = Path(root)
     require_folder(root, LAYOUTS)
-    products = _product_folders(root)
+    products = product_folders(root)
     files = list(visible_files(root))
     paths = [path for path in files if is_picture(path)]
     if not paths:
@@ -214,7 +214,7 @@ def _has_split(folder: Path) -> bool:
     return (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
-def _product_folders(root: Path) -> list[Path]:
+def product_folders(root: Path) -> list[Path]:
     """Folders in MVTec AD layout: `root` itself, its children, or none (a plain folder)."""
     if _has_split(root):
         candidates = [root]
