@@ -56,6 +56,7 @@ class _Run:
     """Where this process works, beside whom, and whom it tells."""
 
     work: Path
+    features: Path
     world: World
     progress: Progress
 
@@ -63,7 +64,9 @@ class _Run:
         return lambda done, total: self.progress(stage, done, total)
 
 
-def train(config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Progress) -> Bundle | None:
+def train(
+    config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Progress, features: Path | None = None
+) -> Bundle | None:
     """Train one model on good images of any number of products.
 
     Images are taken by content alone: names, folders, order and byte-identical copies make no
@@ -75,6 +78,7 @@ def train(config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Pr
         items: good images (`cada_edge.data.scan(...).train()`).
         work: folder for features and checkpoints; an interrupted run started again goes on from there.
         progress: called with stage name, steps done and steps in all.
+        features: folder for the features alone, where several trainings share them; see `encode`.
 
     Returns:
         The bundle, without threshold and ONNX; ``None`` on processes other than the first.
@@ -82,23 +86,39 @@ def train(config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Pr
     Raises:
         DataError, ConfigError, TrainingError.
     """
-    by_digest = {item.sha256: item for item in sorted(items, key=lambda item: item.sha256)}
-    if not by_digest:
-        raise DataError("no good images to train on; expected <product>/train/good/*.png or a folder of images")
+    different = _different(items)
     torch.use_deterministic_algorithms(mode=True, warn_only=True)  # some GPU gradients have no such form
     with world(config.device) as here:
         model, detector = _build(config)
-        run = _Run(work, here, progress)
-        store = _encode(config, model, list(by_digest.values()), run)
+        run = _Run(work, features or work / "features", here, progress)
+        store = _encode(config, model, different, run)
         roles, split = _roles(config, store, here)
         fit, align = (store.select({d for d, r in roles.items() if r == role}) for role in ("fit", "align"))
         results = _fit(config, model, detector, Stores(fit, align, store.key), run)
         return _bundle(config, model, roles, {**results, **split}) if here.leads else None
 
 
+def encode(config: TrainConfig, items: tuple[Item, ...], features: Path, progress: Progress) -> None:
+    """Encode the images into a folder that any number of trainings may then read at the same time.
+
+    They must agree in everything but detector, head, roles and how these are fitted. Two
+    processes must not fill one folder at once.
+    """
+    with world(config.device) as here:
+        _encode(config, _build(config)[0], _different(items), _Run(features, features, here, progress))
+
+
 def discard_work(work: Path) -> None:
     """Remove features and checkpoints once the bundle is safe."""
     shutil.rmtree(work, ignore_errors=True)
+
+
+def _different(items: tuple[Item, ...]) -> list[Item]:
+    """One item per content, in an order that names and folders do not change. Raises `DataError` for none."""
+    by_digest = {item.sha256: item for item in sorted(items, key=lambda item: item.sha256)}
+    if not by_digest:
+        raise DataError("no good images to train on; expected <product>/train/good/*.png or a folder of images")
+    return list(by_digest.values())
 
 
 def _build(config: TrainConfig) -> tuple[UnifiedModel, LayeredDetector]:
@@ -119,7 +139,7 @@ def _encode(config: TrainConfig, model: UnifiedModel, items: list[Item], run: _R
 
     def encode() -> FeatureStore:
         return encode_views(
-            run.work / _features_folder(run.world),
+            _features_folder(run),
             views(items, config.augment.copies),
             encoding,
             run.tick("encode images"),
@@ -133,9 +153,10 @@ def _encode(config: TrainConfig, model: UnifiedModel, items: list[Item], run: _R
     return encode()
 
 
-def _features_folder(here: World) -> str:
+def _features_folder(run: _Run) -> Path:
     """One per machine, so that machines may share the work folder or not."""
-    return "features" if here.machine == 0 else f"features-{here.machine}"
+    machine = run.world.machine
+    return run.features if machine == 0 else run.features.with_name(f"{run.features.name}-{machine}")
 
 
 def _roles(config: TrainConfig, store: FeatureStore, here: World) -> tuple[dict[str, Role], dict[str, Any]]:
