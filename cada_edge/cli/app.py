@@ -33,7 +33,7 @@ FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the function of its name in ``cada_edge.cli.<name>``.
+    """A command: the function of its name in ``cada_edge.cli.<name>``, a dash in it an underscore there.
 
     Attributes:
         extra: the optional dependencies that bring its imports.
@@ -49,6 +49,7 @@ COMMANDS = {
     "train": Command("train", "Fit one model to folders of good images: DATA in, a bundle out."),
     "calibrate": Command("runtime", "Set the bundle's one threshold from held-out good images."),
     "evaluate": Command("evaluate", "Measure a bundle on labelled images and write a report."),
+    "bench-accuracy": Command("train", "Train and evaluate a grid of detectors, heads and seeds; write one table."),
     "export": Command("train", "Add the ONNX graph to a bundle, checked against the model."),
     "run": Command("runtime", "Run a line: camera in, verdicts out to the PLC."),
     "watch": Command("runtime", "Read a running line over Modbus TCP, as its PLC does."),
@@ -108,7 +109,8 @@ def _placeholder() -> None:
 
 def _load(name: str) -> Callable[..., Any]:
     """The function of one command, its errors turned into a line and an exit code."""
-    function: Callable[..., Any] = getattr(import_module(f"cada_edge.cli.{name}"), name)
+    word = name.replace("-", "_")
+    function: Callable[..., Any] = getattr(import_module(f"cada_edge.cli.{word}"), word)
     return reported(name)(function)
 
 

@@ -14,7 +14,7 @@ import pytest
 import cada_edge
 
 PACKAGE = Path(cada_edge.__file__).parent
-LAYERS = ("calibration", "export", "runtime", "cli", "training", "models", "evaluation", "data")
+LAYERS = ("bench", "calibration", "export", "runtime", "cli", "training", "models", "evaluation", "data")
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib", "onnx", "scipy"}
 # layer -> our packages and others' packages it may never name, not even in a function
 FORBIDDEN = {
@@ -29,6 +29,7 @@ FORBIDDEN = {
         *("cada_edge.export", "cada_edge.cli", "cada_edge.training", "cada_edge.models", "cada_edge.evaluation"),
         *HEAVY,
     },
+    "bench": {"cada_edge.cli"},
     "cli": set[str](),
 }
 
@@ -76,6 +77,12 @@ def test_nothing_imports_the_command_line_but_its_entry_point() -> None:
         if layer != "cli" and any(n.startswith("cada_edge.cli") for n in imported(path))
     }
     assert users == {"__main__.py"}
+
+
+def test_only_the_command_line_knows_the_experiments() -> None:
+    """cada_edge.bench is built on everything else, so nothing else may be built on it."""
+    users = {layer for layer, path in modules() if any(n.startswith("cada_edge.bench") for n in imported(path))}
+    assert users == {"bench", "cli"}
 
 
 def in_fresh_python(code: str, blocked: set[str]) -> str:

@@ -116,7 +116,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(built: Path) -> None:
     code = {name for name in names if ".dist-info/" not in name}
     assert {name for name in code if name.endswith(".py")} == expected_modules()
     assert "cada_edge/py.typed" in code
-    assert {Path(name).suffix for name in code} <= {".py", ".typed", ".j2"}
+    assert {Path(name).suffix for name in code} <= {".py", ".typed", ".j2", ".yaml"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

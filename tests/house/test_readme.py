@@ -131,7 +131,7 @@ def test_every_command_named_exists() -> None:
 
 def test_every_command_of_the_program_has_a_module() -> None:
     """No command in the help is a promise only."""
-    assert [name for name in COMMANDS if find_spec(f"cada_edge.cli.{name}") is None] == []
+    assert [name for name in COMMANDS if find_spec(f"cada_edge.cli.{name.replace('-', '_')}") is None] == []
 
 
 def test_every_relative_link_leads_somewhere() -> None:
