@@ -61,12 +61,20 @@ class Aligned:
         gain: float32 (N,), with `shift` takes a CADA map to this alignment: ``map * gain + shift``.
         shift: float32 (N,).
         valid: bool (N,), False where the product has no statistics.
+        novel: bool (N,), rejected whatever the score: beyond the head's novelty limit. All False
+            but under ``cada``: the other alignments know no head.
     """
 
     scores: Float32Array
     gain: Float32Array
     shift: Float32Array
     valid: BoolArray
+    novel: BoolArray
+
+    def rejected(self, value: float) -> BoolArray:
+        """bool (N,): what a line with threshold `value` would not let pass."""
+        above: BoolArray = self.scores.astype(np.float64) > value
+        return above | self.novel
 
 
 def class_statistics(held: Judged | None) -> dict[str, ClassStatistics]:
@@ -100,13 +108,12 @@ def align(
         statistics: of the products with labelled, held-out good images.
         named: sha256 to the product that the classifier names, for ``class-predicted``.
     """
-    prediction = judged.prediction
+    prediction, nothing = judged.prediction, np.zeros(len(judged), np.bool_)
     if name == "cada":
         ones = np.ones(len(judged), np.float32)
-        return Aligned(prediction.score, ones, 0 * ones, ones > 0)
+        return Aligned(prediction.score, ones, 0 * ones, ~nothing, prediction.novel())
     if name == "raw":
-        everything = np.ones(len(judged), np.bool_)
-        return Aligned(prediction.raw_score, prediction.gamma - prediction.u, prediction.u, everything)
+        return Aligned(prediction.raw_score, prediction.gamma - prediction.u, prediction.u, ~nothing, nothing)
     if name == "class-aware-z":
         spread = {c: s for c, s in statistics.items() if s.n_images >= MIN_FOR_SPREAD}
         return _by_class(judged, {c: (s.gamma, s.score_std, s.u, s.cell_std) for c, s in spread.items()})
@@ -135,4 +142,5 @@ def _by_class(
         gain=(prediction.gamma - prediction.u) / width,
         shift=(prediction.u - map_centre) / width,
         valid=valid,
+        novel=np.zeros(len(judged), np.bool_),
     )

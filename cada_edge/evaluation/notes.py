@@ -13,7 +13,7 @@ from cada_edge.evaluation.parts import Parts
 from cada_edge.evaluation.pixels import PixelHistogram
 from cada_edge.evaluation.protocols import RULES, Labelled
 from cada_edge.evaluation.results import AlignmentResult, EvaluateConfig
-from cada_edge.types import MIN_SPREAD
+from cada_edge.types import MIN_SPREAD, NOVELTY_LIMIT
 
 FEW_HELD = 10  # images; below, a product's own statistics are rough
 
@@ -41,6 +41,7 @@ def notes(
         *_of_names(results, test, named, statistics),
         *_of_thresholds(results),
         *_of_maps(test.judged),
+        *_of_novelty(test),
         *_of_pixels(pixels),
         *_of_leaks(parts),
     )
@@ -108,12 +109,28 @@ def _of_maps(judged: Judged) -> Iterator[str]:
     flat = int(np.count_nonzero(np.ptp(prediction.map, axis=(1, 2)) == 0))
     if flat:
         yield f"{flat} of {len(judged)} test images have a constant anomaly map: the detector sees nothing in them."
-    held_up = int(np.count_nonzero(prediction.gamma - prediction.u <= MIN_SPREAD * (1 + 1e-3)))
+    held_up = int(np.count_nonzero(prediction.guarded()))
     if held_up:
         yield (
             f"For {held_up} of {len(judged)} test images the predicted gamma - u is no more than its guard, "
             f"{MIN_SPREAD:g}: their aligned scores are noise enlarged."
         )
+
+
+def _of_novelty(test: Labelled) -> Iterator[str]:
+    novel = test.judged.prediction.novel()
+    if not novel.any():
+        return
+    good, defects, never = (
+        f"{np.count_nonzero(novel & rows)} of {np.count_nonzero(rows)}"
+        for rows in (test.trained & ~test.defective, test.trained & test.defective, ~test.trained)
+    )
+    unseen = f", {never} images of products never trained" if not test.trained.all() else ""
+    yield (
+        f"Unlike everything the model knows (novelty above {NOVELTY_LIMIT:g}): {good} good and {defects} defective "
+        f"test images{unseen}. A line leaves them undecided, so CADA's rates at a threshold count them as rejected; "
+        "the AUROC figures rest on scores alone."
+    )
 
 
 def _of_pixels(pixels: Mapping[str, PixelHistogram]) -> Iterator[str]:

@@ -150,9 +150,11 @@ def operating_point(
     product = np.array([item.product for item in judged.items], np.str_)
 
     def fit(rows: BoolArray) -> Threshold | None:
-        if not rows.any():
+        known = scores.scores[rows & ~scores.novel]
+        if not len(known):
             return None
-        return calibrate_threshold(scores.scores[rows], target_frr, config.confidence, "", allow_small=True)
+        n_novel = int(np.count_nonzero(rows & scores.novel))
+        return calibrate_threshold(known, target_frr, config.confidence, "", allow_small=True, n_novel=n_novel)
 
     names = test.products(aligned.valid)
     if rule.own_thresholds:
@@ -189,7 +191,7 @@ def _point(
 
 def _rates(test: Labelled, aligned: Aligned, name: str, value: float, confidence: float) -> ProductRates:
     rows = aligned.valid & (test.product == name)
-    rejected = aligned.scores[rows].astype(np.float64) > value
+    rejected = aligned.rejected(value)[rows]
     defective = test.defective[rows]
     n_good, false_rejects = int(np.count_nonzero(~defective)), int(np.count_nonzero(rejected & ~defective))
     return ProductRates(
