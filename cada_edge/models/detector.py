@@ -161,3 +161,12 @@ def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
     dot = (teacher * student).sum(dim=1)
     norms = (teacher * teacher).sum(dim=1) * (student * student).sum(dim=1)
     return 1.0 - dot * torch.rsqrt(norms + 1e-12)
+
+
+def resample(x: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Maps (N, C, h, w) to another grid: averaged where it shrinks by a whole factor, bilinear elsewhere."""
+    height, width = int(x.shape[2]), int(x.shape[3])
+    factor = height // size_hw[0]
+    if factor >= 1 and (factor * size_hw[0], factor * size_hw[1]) == (height, width):
+        return x if factor == 1 else F.avg_pool2d(x, factor)
+    return F.interpolate(x, size=size_hw, mode="bilinear", align_corners=False)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
 from cada_edge.errors import ConfigError
-from cada_edge.models.detector import LayeredDetector, Strides, register
+from cada_edge.models.detector import LayeredDetector, Strides, register, resample
 from cada_edge.models.ranges import check_ranges
 from cada_edge.types import MapSpec
 
@@ -29,18 +29,20 @@ class PatchMemoryConfig:
     """Size of the memory.
 
     Attributes:
-        groups: strides whose features are joined into one patch, one bank per group; a patch has
-            the grid of the group's finest stride.
+        groups: strides whose features are joined into one patch, one bank per group. Fine and
+            coarse groups see different defects; joined into one, the coarse channels would rule.
+        grid_stride: all patches lie on the grid of this stride; finer maps are averaged down to it.
         bank_size: patches kept in each bank; fewer where the images have fewer.
         per_image: cells drawn from each view before thinning.
     """
 
     groups: tuple[tuple[int, ...], ...] = ((8, 16), (16, 32))
+    grid_stride: int = 16
     bank_size: int = 4096
     per_image: int = 24
 
     def __post_init__(self) -> None:
-        check_ranges(self, bank_size=(1, 1 << 17), per_image=(1, 1 << 14))
+        check_ranges(self, grid_stride=(1, 1024), bank_size=(1, 1 << 17), per_image=(1, 1 << 14))
         try:
             groups = tuple(tuple(int(stride) for stride in group) for group in self.groups)
         except (TypeError, ValueError) as error:
@@ -59,10 +61,12 @@ class PatchMemory(LayeredDetector):
     default_strides: ClassVar[Strides] = (8, 16, 32)
 
     def __init__(self, config: PatchMemoryConfig, channels: list[int], strides: Strides, spec: MapSpec) -> None:
-        missing = sorted({stride for group in config.groups for stride in group} - set(strides))
+        wanted = {config.grid_stride, *(stride for group in config.groups for stride in group)}
+        missing = sorted(wanted - set(strides))
         if missing:
-            raise ConfigError(f"PatchMemoryConfig.groups: strides {missing} are not among the encoder's {strides}")
+            raise ConfigError(f"PatchMemoryConfig: strides {missing} are not among the encoder's {strides}")
         super().__init__(config, channels, strides, spec)
+        self.grid = strides.index(config.grid_stride)
         self.members = [[strides.index(stride) for stride in sorted(group)] for group in config.groups]
         self.register_buffer("layer_level", torch.ones(len(self.members)))
         for number, group in enumerate(self.members):
@@ -81,25 +85,20 @@ class PatchMemory(LayeredDetector):
         self.settings = replace(self.settings, bank_size=len(banks[0]))
 
     def patches(self, features: list[Tensor]) -> list[Tensor]:
-        """Patch vectors of each group, float32 (N, C_g, h_g, w_g)."""
-        scaled = [_local_mean(x) / x.shape[1] ** 0.5 for x in self.scaler(features)]
-        return [_join([scaled[i] for i in group]) for group in self.members]
+        """Patch vectors of each group, float32 (N, C_g, h, w)."""
+        grid = features[self.grid].shape
+        size = (int(grid[2]), int(grid[3]))
+        cells = [resample(_local_mean(x), size) / x.shape[1] ** 0.5 for x in self.scaler(features)]
+        return [torch.cat([cells[i] for i in group], dim=1) for group in self.members]
 
     def layer_distances(self, features: list[Tensor]) -> list[Tensor]:
-        """Euclidean distance to the nearest patch per group: (N, h_g, w_g), >= 0."""
+        """Euclidean distance to the nearest patch per group: (N, h, w), >= 0."""
         return [nearest_distance(x, self.bank(number)) for number, x in enumerate(self.patches(features))]
 
 
 def _local_mean(x: Tensor) -> Tensor:
     """Mean over 3x3 cells, fewer at the border: (N, C, h, w) to the same."""
     return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
-
-
-def _join(maps: list[Tensor]) -> Tensor:
-    """Maps (N, C_i, h_i, w_i), finest first, to (N, sum C_i, h_0, w_0)."""
-    size = (int(maps[0].shape[2]), int(maps[0].shape[3]))
-    grown = [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in maps[1:]]
-    return torch.cat([maps[0], *grown], dim=1)
 
 
 def nearest_distance(patches: Tensor, bank: Tensor) -> Tensor:

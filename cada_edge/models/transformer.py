@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
 from cada_edge.errors import ConfigError
-from cada_edge.models.detector import GradientDetector, Strides, cosine_distance, register
+from cada_edge.models.detector import GradientDetector, Strides, cosine_distance, register, resample
 from cada_edge.models.ranges import check_ranges
 from cada_edge.types import MapSpec
 
@@ -40,7 +40,7 @@ class TransformerConfig:
     """
 
     width: int = 128
-    depth: int = 4
+    depth: int = 3
     heads: int = 4
     dropout: float = 0.2
 
@@ -80,7 +80,7 @@ class _Block(nn.Module):
         self.position = nn.Conv2d(width, width, 3, 1, 1, groups=width)
         self.norm1, self.attention = nn.LayerNorm(width), _LinearAttention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.position(x)
@@ -88,6 +88,24 @@ class _Block(nn.Module):
         tokens = tokens + self.attention(self.norm1(tokens))
         tokens = tokens + self.mlp(self.norm2(tokens))
         return tokens.transpose(1, 2).reshape(x.shape)
+
+
+class _Head(nn.Module):
+    """Tokens to a feature map, finer by a whole factor: (N, W, h, w) to (N, C, h * factor, w * factor)."""
+
+    def __init__(self, width: int, channels: int, factor: int) -> None:
+        super().__init__()
+        self.factor, self.channels = factor, channels
+        self.project = nn.Conv2d(width, channels * factor * factor, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat: Tensor = self.project(x)
+        if self.factor == 1:
+            return flat
+        # A pixel shuffle in ordinary operators, which every backend has.
+        rows, columns = int(x.shape[2]), int(x.shape[3])
+        parts = flat.view(-1, self.channels, self.factor, self.factor, rows, columns).permute(0, 1, 4, 2, 5, 3)
+        return parts.reshape(-1, self.channels, rows * self.factor, columns * self.factor)
 
 
 @register
@@ -113,32 +131,23 @@ class FeatureTransformer(GradientDetector):
         )
         self.blocks = nn.ModuleList(_Block(width, config.heads) for _ in range(config.depth))
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), nn.GELU(), nn.Conv2d(width, c, 1)) for c in channels
+            _Head(width, count, max(1, strides[self.anchor] // stride))
+            for count, stride in zip(channels, strides, strict=True)
         )
 
     def layer_distances(self, features: list[Tensor]) -> list[Tensor]:
         """Cosine distance per layer, finest first: (N, C_i, h_i, w_i) to (N, h_i, w_i), 0..2."""
         teacher = self.scaler(features)
         grid = teacher[self.anchor].shape[2:]
-        x = self.bottleneck(self.embed(torch.cat([_resample(t, (grid[0], grid[1])) for t in teacher], dim=1)))
+        x = self.bottleneck(self.embed(torch.cat([resample(t, (int(grid[0]), int(grid[1]))) for t in teacher], dim=1)))
         half = x
         for number, block in enumerate(self.blocks):
             x = block(x)
-            if number == len(self.blocks) // 2 - 1:
+            if number == (len(self.blocks) - 1) // 2:
                 half = x
         loose = x + half  # two groups of blocks, summed: no block answers for a layer of its own
         rebuilt = [
-            head(_resample(loose, (t.shape[2], t.shape[3]))) for head, t in zip(self.heads, teacher, strict=True)
+            resample(head(loose), (int(t.shape[2]), int(t.shape[3])))
+            for head, t in zip(self.heads, teacher, strict=True)
         ]
         return [cosine_distance(t, r) for t, r in zip(teacher, rebuilt, strict=True)]
-
-
-def _resample(x: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """To another grid: averaged where it shrinks by a whole factor, bilinear elsewhere."""
-    height, width = int(x.shape[2]), int(x.shape[3])
-    if (height, width) == (int(size_hw[0]), int(size_hw[1])):
-        return x
-    rows, columns = height // int(size_hw[0]), width // int(size_hw[1])
-    if rows == columns > 1 and (rows * int(size_hw[0]), columns * int(size_hw[1])) == (height, width):
-        return F.avg_pool2d(x, rows)
-    return F.interpolate(x, size=(int(size_hw[0]), int(size_hw[1])), mode="bilinear", align_corners=False)
