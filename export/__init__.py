@@ -9,21 +9,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cada_edge.export.anomalib import from_anomalib
     from cada_edge.export.onnx import export_onnx
     from cada_edge.export.parity import Difference, ParityReport, Tolerance, check_parity
+    from cada_edge.export.signature import ForeignOptions, open_foreign
     from cada_edge.export.stage import ExportConfig, export
 
 _HOME = {
     "Difference": "parity",
     "ExportConfig": "stage",
+    "ForeignOptions": "signature",
     "ParityReport": "parity",
     "Tolerance": "parity",
     "check_parity": "parity",
     "export": "stage",
     "export_onnx": "onnx",
+    "from_anomalib": "anomalib",
+    "open_foreign": "signature",
 }
 
-__all__ = ["Difference", "ExportConfig", "ParityReport", "Tolerance", "check_parity", "export", "export_onnx"]
+__all__ = [
+    "Difference",
+    "ExportConfig",
+    "ForeignOptions",
+    "ParityReport",
+    "Tolerance",
+    "check_parity",
+    "export",
+    "export_onnx",
+    "from_anomalib",
+    "open_foreign",
+]
 
 
 def __getattr__(name: str) -> Any:

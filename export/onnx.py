@@ -44,7 +44,7 @@ def export_onnx(model: UnifiedModel) -> bytes:
     proto = _core_graph(model)
     check_portable(proto.graph)
     _append_alignment(proto, model.map_spec)
-    _label(proto, model)
+    label(proto, model)
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -94,7 +94,7 @@ def trace(module: nn.Module, example: Tensor, outputs: list[str]) -> ModelProto:
 
 
 def _device(module: nn.Module) -> torch.device:
-    return next(module.parameters()).device
+    return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
 
 
 @contextlib.contextmanager
@@ -127,7 +127,7 @@ def _append_alignment(proto: ModelProto, spec: MapSpec) -> None:
     )
 
 
-def _label(proto: ModelProto, model: UnifiedModel) -> None:
+def label(proto: ModelProto, model: UnifiedModel) -> None:
     """Say in the file itself what made it and under which contracts."""
     proto.ir_version = IR_VERSION
     proto.graph.name = "cada_edge"

@@ -11,10 +11,12 @@ import onnx
 import torch
 
 from cada_edge.bundle import MODEL, Bundle, Stage, data_sha256
-from cada_edge.export.onnx import OPSET, export_onnx
+from cada_edge.export.compose import export_foreign
+from cada_edge.export.onnx import export_onnx
 from cada_edge.export.parity import ParityReport, Tolerance, check_parity
 from cada_edge.imaging import image_digest, prepare, read_image
 from cada_edge.models import TorchRunner, load_model
+from cada_edge.models.foreign_model import ForeignModel
 from cada_edge.protocols import Runner
 from cada_edge.types import ImageSpec, UInt8Array, require
 from cada_edge.version import __version__
@@ -71,7 +73,9 @@ def export(
         DataError: one of `images` cannot be read.
     """
     config = config or ExportConfig()
-    candidate = bundle.with_file(MODEL, export_onnx(load_model(bundle)))
+    loaded = load_model(bundle)
+    graph = export_foreign(loaded) if isinstance(loaded, ForeignModel) else export_onnx(loaded)
+    candidate = bundle.with_file(MODEL, graph)
     threshold = bundle.manifest.threshold
     total = config.noise_images + len(images)
     pictures = _counted(_pictures(bundle.manifest.spec, images, config), total, progress)
@@ -85,15 +89,21 @@ def export(
             batch_size=config.batch_size,
         )
     report.require()
-    return candidate.with_stage(_stage(config, images, report)), report
+    return candidate.with_stage(_stage(config, images, report, _opset(graph))), report
 
 
-def _stage(config: ExportConfig, images: Sequence[Path], report: ParityReport) -> Stage:
+def _opset(graph: bytes) -> int:
+    """Version of the standard operators, which a foreign detector may raise."""
+    versions: list[int] = [e.version for e in onnx.load_model_from_string(graph).opset_import if not e.domain]
+    return versions[0]
+
+
+def _stage(config: ExportConfig, images: Sequence[Path], report: ParityReport, opset: int) -> Stage:
     versions = {"torch": torch.__version__, "onnx": onnx.__version__}
     return Stage(
         name="export",
         version=__version__,
-        config={**asdict(config), "opset": OPSET},
+        config={**asdict(config), "opset": opset},
         data_sha256=data_sha256(map(image_digest, images)) if images else "",
         seed=config.seed,
         results={"versions": versions, "parity": report.to_json()},

@@ -47,6 +47,7 @@ class Command:
 COMMANDS = {
     "synthesize": Command("runtime", "Make a small multi-product line of pictures, with defects, to try things on."),
     "train": Command("train", "Fit one model to folders of good images: DATA in, a bundle out."),
+    "wrap": Command("train", "Give a detector made elsewhere (ONNX, anomalib) a CADA head: a bundle like any other."),
     "calibrate": Command("runtime", "Set the bundle's one threshold from held-out good images."),
     "evaluate": Command("evaluate", "Measure a bundle on labelled images and write a report."),
     "bench-accuracy": Command("train", "Train and evaluate a grid of detectors, heads and seeds; write one table."),

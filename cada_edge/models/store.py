@@ -12,6 +12,8 @@ from cada_edge.bundle import Bundle, Component
 from cada_edge.errors import BundleError, ConfigError
 from cada_edge.models.detector import detector_class
 from cada_edge.models.encoder import Encoder, EncoderConfig
+from cada_edge.models.foreign import GRAPH
+from cada_edge.models.foreign_model import ForeignDetector, ForeignModel
 from cada_edge.models.head import CadaHead, build_head
 from cada_edge.models.unified import UnifiedModel
 from cada_edge.types import from_json
@@ -20,8 +22,9 @@ _PARTS = ("encoder", "detector", "head")
 
 
 def model_files(model: UnifiedModel) -> dict[str, bytes]:
-    """One safetensors file per part: name to content."""
-    return {f"{part}.safetensors": _dump(getattr(model, part)) for part in _PARTS}
+    """One safetensors file per part, and the graph of a foreign detector: name to content."""
+    files = {f"{part}.safetensors": _dump(getattr(model, part)) for part in _PARTS}
+    return {**files, GRAPH: model.detector.graph} if isinstance(model.detector, ForeignDetector) else files
 
 
 def components(model: UnifiedModel) -> tuple[Component, Component]:
@@ -46,7 +49,11 @@ def load_model(bundle: Bundle) -> UnifiedModel:
         head = build_head(manifest.head.kind, dict(manifest.head.config), sum(encoder.channels))
     except (ConfigError, KeyError, TypeError) as error:
         raise BundleError(f"bundle.json: detector or head cannot be rebuilt: {error}") from error
-    model = UnifiedModel(manifest.spec, manifest.map_spec, encoder, detector, head)
+    if isinstance(detector, ForeignDetector):
+        detector.graph = bundle.file(GRAPH, "wrap the foreign model again")
+        model: UnifiedModel = ForeignModel(manifest.spec, manifest.map_spec, encoder, detector, head)
+    else:
+        model = UnifiedModel(manifest.spec, manifest.map_spec, encoder, detector, head)
     for part in _PARTS:
         _load(getattr(model, part), bundle.file(f"{part}.safetensors", "train the bundle again"), part)
     return model.eval()

@@ -10,8 +10,8 @@ import onnxruntime as ort
 
 from cada_edge.bundle import MODEL, Bundle
 from cada_edge.errors import EngineError
+from cada_edge.onnx_wire import refuse_external_data
 from cada_edge.protocols import check_batch
-from cada_edge.runtime.runners.onnx_wire import refuse_external_data
 from cada_edge.types import ImageSpec, MapSpec, Prediction, UInt8Array
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from runtime_kit import CELLS, SIDE, make_bundle, picture, tiny_model
 
 from cada_edge.bundle import MODEL, Bundle
 from cada_edge.errors import BundleError, EngineError, UnsafeFileError
+from cada_edge.onnx_wire import refuse_external_data
 from cada_edge.protocols import Runner
-from cada_edge.runtime.runners.onnx_wire import refuse_external_data
 from cada_edge.runtime.runners.ort import OrtRunner
 
 

@@ -26,15 +26,23 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
 
 
-def refuse_external_data(model: bytes) -> None:
-    """Raise `UnsafeFileError` if any tensor of the model lives in another file.
+class _ExternalDataError(Exception):
+    """A tensor lives in another file."""
+
+
+def refuse_external_data(model: bytes, name: str = "model.onnx") -> None:
+    """Raise `UnsafeFileError`, naming it `name`, if any tensor of the model lives in another file.
 
     Also raised for bytes that are not a well-formed model: nothing can be said of them.
     """
     try:
         _walk(memoryview(model), "Model", 0)
+    except _ExternalDataError as error:
+        raise UnsafeFileError(
+            f"{name} keeps weights in another file; a bundle holds them inside; export it again"
+        ) from error
     except (IndexError, ValueError) as error:
-        raise UnsafeFileError(f"model.onnx is damaged or no ONNX model: {error}; export it again") from error
+        raise UnsafeFileError(f"{name} is damaged or no ONNX model: {error}; export it again") from error
 
 
 def _walk(message: memoryview, kind: str, depth: int) -> None:
@@ -43,9 +51,7 @@ def _walk(message: memoryview, kind: str, depth: int) -> None:
     for number, value in _fields(message):
         if kind == "Tensor":
             if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0):
-                raise UnsafeFileError(
-                    "model.onnx keeps weights in another file; a bundle holds them inside; export it again"
-                )
+                raise _ExternalDataError
         elif (inner := _INSIDE[kind].get(number)) and isinstance(value, memoryview):
             _walk(value, inner, depth + 1)
 
