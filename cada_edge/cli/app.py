@@ -18,16 +18,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from cada_edge.errors import CadaEdgeError
+from cada_edge.errors import CadaEdgeError, ConfigError
 from cada_edge.interrupts import is_interrupt
 from cada_edge.version import __version__
 
 DEBUG_VARIABLE = "CADA_EDGE_DEBUG"
+# Fields whose option has another name.
+OPTION_OF = {
+    "AugmentConfig.copies": "augment_copies",
+    "EncoderConfig.name": "encoder",
+    "EncoderConfig.weights": "encoder_weights",
+    "ImageSpec.size_hw": "size",
+}
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
 
 
@@ -110,9 +118,13 @@ def _placeholder() -> None:
 
 def _load(name: str) -> Callable[..., Any]:
     """The function of one command, its errors turned into a line and an exit code."""
+    return reported(name)(_function(name))
+
+
+def _function(name: str) -> Callable[..., Any]:
     word = name.replace("-", "_")
     function: Callable[..., Any] = getattr(import_module(f"cada_edge.cli.{word}"), word)
-    return reported(name)(function)
+    return function
 
 
 @contextmanager
@@ -144,7 +156,24 @@ def _failed(called: str | None, error: BaseException, debug: bool) -> int:
         return BROKEN_PIPE
     if _debugging(debug) or not isinstance(error, ModuleNotFoundError | CadaEdgeError):
         raise error
-    return _say(_missing(called, error) if isinstance(error, ModuleNotFoundError) else f"error: {error}", FAILED)
+    if isinstance(error, ModuleNotFoundError):
+        return _say(_missing(called, error), FAILED)
+    return _say(f"error: {_in_options(called, error)}", FAILED)
+
+
+def _in_options(called: str | None, error: CadaEdgeError) -> str:
+    """The message, its field named as the option that sets it: ``--batch-size`` for ``FitConfig.batch_size``."""
+    field, colon, rest = str(error).partition(": ")
+    name = OPTION_OF.get(field, field.rpartition(".")[2])
+    if called not in COMMANDS or not isinstance(error, ConfigError) or name not in _options_of(called):
+        return str(error)
+    return f"--{name.replace('_', '-')}{colon}{rest}"
+
+
+def _options_of(name: str) -> set[str]:
+    """Parameters of a command that are options: its keyword-only ones."""
+    parameters = signature(_function(name)).parameters.values()
+    return {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
 
 
 def _debugging(debug: bool) -> bool:

@@ -104,6 +104,25 @@ def test_messages_are_printed_as_they_are(error: Exception, capfd: pytest.Captur
     assert capfd.readouterr().err == f"error: {error}\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "field", "shown"),
+    [
+        ("train", "ImageSpec.size_hw", "--size"),
+        ("train", "AugmentConfig.copies", "--augment-copies"),
+        ("train", "FitConfig.batch_size", "--batch-size"),
+        ("calibrate", "target_frr", "--target-frr"),
+        ("calibrate", "ImageSpec.size_hw", "ImageSpec.size_hw"),  # no option of this command
+        ("run", "line.yaml: sources", "line.yaml: sources"),
+    ],
+)
+def test_an_error_names_the_option_that_was_given(
+    command: str, field: str, shown: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A setting of the library goes by the name of the option that sets it, where the command has one."""
+    assert leaves_with(ConfigError(f"{field}: got 1, expected 2"), command) == 1
+    assert capfd.readouterr().err == f"error: {shown}: got 1, expected 2\n"
+
+
 @pytest.mark.parametrize(("command", "extra"), [("run", "runtime"), ("train", "train"), ("evaluate", "evaluate")])
 def test_a_missing_package_comes_with_its_command(command: str, extra: str, capfd: pytest.CaptureFixture[str]) -> None:
     """An absent optional package names the extra that brings it."""
