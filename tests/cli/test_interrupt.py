@@ -16,7 +16,7 @@ import pytest
 from cada_edge.bundle import Bundle
 from cada_edge.data.dataset import Dataset
 
-SMALL = ["--size", "64", "--width", "8", "--strides", "8,16", "--augment-copies", "0"]
+SMALL = ["--size", "64", "--set", "width=8", "--strides", "8,16", "--augment-copies", "0"]
 
 
 def start(*words: str) -> subprocess.Popen[str]:
