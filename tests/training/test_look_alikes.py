@@ -28,6 +28,12 @@ def test_a_burst_shares_one_group() -> None:
     assert len(set(groups)) == 120
 
 
+def test_a_small_calm_product_is_not_taken_for_a_burst() -> None:
+    """Twenty parts that hardly differ, far from every other product, stay twenty parts: some must calibrate."""
+    parts = torch.cat([_product(20, centre, 0.05, seed) for seed, centre in enumerate((0.0, 5.0, -4.0))])
+    assert len(set(look_alike_groups(parts))) == 60
+
+
 def test_order_makes_no_difference() -> None:
     """The same pictures in another order form the same groups."""
     parts = _product(40, 0.0, 1.0, 1)
