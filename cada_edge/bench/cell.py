@@ -19,6 +19,7 @@ import onnxruntime
 import torch
 
 from cada_edge.bench.claims import claim
+from cada_edge.bench.descriptors import SharedDescriptors
 from cada_edge.bench.figures import figures
 from cada_edge.bench.grid import Bench, Cell
 from cada_edge.bench.head_cost import head_cost
@@ -49,6 +50,7 @@ Outcome = Literal["done", "kept", "failed", "elsewhere", "interrupted"]
 # What a training's features and its fitted detector do not depend on; everything else keeps them apart.
 _NOT_IN_DETECTOR = frozenset({"head", "head_fit"})
 _NOT_IN_FEATURES = _NOT_IN_DETECTOR | {"detector", "map_spec", "roles", "fit"}
+_NOT_IN_DESCRIPTORS = _NOT_IN_FEATURES | {"augment", "seed", "device"}
 
 
 def run_cell(bench: Bench, cell: Cell, dataset: Dataset, progress: Progress) -> Outcome:
@@ -107,42 +109,49 @@ def _measure(bench: Bench, cell: Cell, dataset: Dataset, progress: Progress) -> 
     if bench.grid.keep_bundles:
         bundle.write(make_folder(bench.out / "bundles") / f"{cell.id}.cada")
     config = EvaluateConfig("absolute", bench.grid.targets_frr)
-    describe = open_describer(load_model(bundle), torch.device("cpu"))
+    describe = _describer(bench, cell, bundle)
     with open_graph(bundle) as runner:
         evaluation = evaluate(bundle, runner, dataset, config, progress, describe=describe)
+    describe.save()
     progress("weigh the head", 0, 1)
     cost = head_cost(bundle, bench.grid.latency_runs)
     progress("weigh the head", 1, 1)
     return {**figures(evaluation), "head_cost": asdict(cost), "bundle_sha256": bundle.sha256}
 
 
+def _describer(bench: Bench, cell: Cell, bundle: Bundle) -> SharedDescriptors:
+    """What a classifier of products reads; the same for all cells with the same encoder and size."""
+    name = _digest(cell, [], _NOT_IN_DESCRIPTORS)
+    path = make_folder(bench.out / "descriptors") / f"{name}.npz"
+    return SharedDescriptors(path, lambda: open_describer(load_model(bundle), torch.device("cpu")))
+
+
 def _train(bench: Bench, cell: Cell, dataset: Dataset, progress: Progress) -> Bundle:
     """Train in folders that cells with the same features and the same detector share, one at a time."""
     items = dataset.train()
     digests = sorted(item.sha256 for item in items)
-    work, features = (
-        make_folder(bench.out / kind / _digest(cell, digests, apart))
-        for kind, apart in (("detectors", _NOT_IN_DETECTOR), ("features", _NOT_IN_FEATURES))
-    )
-    with _alone(features / "lock", progress):
-        encode(cell.config, items, features / "maps", progress)
-    with _alone(work / "lock", progress):
-        bundle = train(cell.config, items, work, progress, features / "maps")
+    work = make_folder(bench.out / "detectors" / _digest(cell, digests, _NOT_IN_DETECTOR))
+    features = make_folder(bench.out / "features") / _digest(cell, digests, _NOT_IN_FEATURES)
+    with _alone(bench, features, progress):
+        encode(cell.config, items, features, progress)
+    with _alone(bench, work, progress):
+        bundle = train(cell.config, items, work, progress, features=features)
     if bundle is None:
         raise ConfigError("a cell is trained in one process; start bench-accuracy without torchrun")
     return bundle
 
 
 @contextmanager
-def _alone(lock: Path, progress: Progress) -> Iterator[None]:
+def _alone(bench: Bench, folder: Path, progress: Progress) -> Iterator[None]:
+    """Wait until no other cell fills `folder`."""
     progress("wait for another cell", 0, 1)
-    with claim(lock, wait=True):
+    with claim(bench.out / "locks" / f"{folder.parent.name}-{folder.name}.lock", wait=True):
         progress("wait for another cell", 1, 1)
         yield
 
 
 def _digest(cell: Cell, digests: list[str], apart: frozenset[str]) -> str:
-    """Name of a folder for what depends on these images and on every setting that is not `apart`."""
+    """Name for what depends on these images and on every setting that is not `apart`."""
     kept = {name: value for name, value in settings(cell).items() if name not in apart}
     return hashlib.sha256(json.dumps([__version__, kept, digests], sort_keys=True).encode()).hexdigest()[:16]
 

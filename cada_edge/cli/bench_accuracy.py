@@ -38,8 +38,8 @@ def bench_accuracy(
     """Train and evaluate every detector with every head and seed of a grid; write one table.
 
     Interrupted, run the same command again: finished cells are kept as long as settings, images
-    and version are the same. OUT/features and OUT/detectors only save work and may be deleted;
-    delete OUT/cells to measure anew. Leaves with 1 unless every cell is in the table.
+    and version are the same. OUT/features, OUT/detectors and OUT/descriptors only save work and may
+    be deleted; delete OUT/cells to measure anew. Leaves with 1 unless every cell is in the table.
 
     On many machines with a shared folder: --list prints the cells as commands for GNU parallel,
     a Slurm array or the like; --collect makes the table.
