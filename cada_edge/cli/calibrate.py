@@ -15,7 +15,7 @@ from cada_edge.calibration import calibrate as run_calibration
 from cada_edge.cli._calibration import show, warnings
 from cada_edge.cli._progress import stage_progress
 from cada_edge.cli._runner import Backend, open_runner
-from cada_edge.data.dataset import scan
+from cada_edge.data.readers import LAYOUTS, read_dataset
 
 
 def calibrate(
@@ -29,6 +29,7 @@ def calibrate(
         ),
     ],
     *,
+    layout: Annotated[str, typer.Option(help=f"How DATA is laid out: {', '.join(LAYOUTS)}.")] = "auto",
     target_frr: Annotated[float, typer.Option(help="Share of good parts that may be rejected, 0 to 1.")] = 0.01,
     confidence: Annotated[float, typer.Option(help="Confidence of the stated bound, 0 to 1.")] = 0.95,
     method: Annotated[
@@ -54,7 +55,7 @@ def calibrate(
     earlier ones, whose scores the bundle keeps. The old threshold and the new are both shown.
     """
     config = CalibrateConfig(target_frr, confidence, method, allow_small, add=add)
-    loaded, items = Bundle.read(bundle), scan(data).train()
+    loaded, items = Bundle.read(bundle), read_dataset(data, layout).train()
     with open_runner(loaded, backend) as runner, stage_progress(Console(stderr=True)) as progress:
         calibrated, result = run_calibration(
             loaded, runner, items, config, lambda done, total: progress("judge good images", done, total)

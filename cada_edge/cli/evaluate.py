@@ -1,10 +1,14 @@
-"""``cada-edge evaluate``: figures on labelled images, as a table, JSON and an HTML report."""
+"""``cada-edge evaluate``: figures on labelled images, as a table, JSON and an HTML report.
+
+Either of a bundle on its data, or, with ``--dataset``, of one model trained on a whole data set
+in its original layout: the paper's protocol in one command.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,25 +17,29 @@ from rich.table import Table
 from cada_edge.bundle import Bundle
 from cada_edge.cli._progress import stage_progress
 from cada_edge.cli._runner import Backend, open_describer, open_runner, pick_backend
-from cada_edge.data.dataset import scan
+from cada_edge.data.dataset import Dataset
+from cada_edge.data.readers import LAYOUTS, read_dataset
 from cada_edge.evaluation import EvaluateConfig, Evaluation, OperatingPoint
 from cada_edge.evaluation import evaluate as run_evaluation
 from cada_edge.evaluation.report import METRIC_TITLES, percent, worst, write_report
 from cada_edge.evaluation.results import AlignmentName, ProtocolName
 from cada_edge.imaging import write_atomic
 
+_PAPER = "The paper's protocol in one command"
+
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Trained bundle.", metavar="BUNDLE")],
+    bundle: Annotated[Path | None, typer.Argument(help="Trained bundle.", metavar="BUNDLE")] = None,
     data: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="DATA",
-            help="Folders in MVTec AD layout. The good training images that training set aside give thresholds "
-            "and class statistics; folder names serve the report only.",
+            help="Folders in MVTec AD layout, or in --layout. The good training images that training set aside give "
+            "thresholds and class statistics; folder names serve the report only.",
         ),
-    ],
+    ] = None,
     *,
+    layout: Annotated[str, typer.Option(help=f"How DATA is laid out: {', '.join(LAYOUTS)}.")] = "auto",
     protocol: Annotated[
         ProtocolName,
         typer.Option(help="absolute: one pool, one threshold; model: mean over products; separate: own thresholds."),
@@ -46,24 +54,68 @@ def evaluate(
         bool, typer.Option(help="Also align by the product that a classifier names; encodes the training images too.")
     ] = True,
     backend: Annotated[Backend, typer.Option(help="auto: ONNX Runtime if exported, else torch.")] = "auto",
+    dataset: Annotated[
+        str | None, typer.Option(metavar="LAYOUT", help="Layout of --root, in place of BUNDLE.", rich_help_panel=_PAPER)
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the whole data set.", rich_help_panel=_PAPER)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Bundle to write or go on with. [LAYOUT.cada]", rich_help_panel=_PAPER)
+    ] = None,
+    detector: Annotated[str | None, typer.Option(help="As `train` has it.", rich_help_panel=_PAPER)] = None,
+    encoder: Annotated[str | None, typer.Option(help="As `train` has it.", rich_help_panel=_PAPER)] = None,
+    encoder_weights: Annotated[str | None, typer.Option(help="As `train` has it.", rich_help_panel=_PAPER)] = None,
+    size: Annotated[int | None, typer.Option(help="As `train` has it.", rich_help_panel=_PAPER)] = None,
+    iterations: Annotated[int | None, typer.Option(help="As `train` has it.", rich_help_panel=_PAPER)] = None,
+    device: Annotated[str | None, typer.Option(help="As `train` has it.", rich_help_panel=_PAPER)] = None,
+    seed: Annotated[int | None, typer.Option(help="As `train` has it.", rich_help_panel=_PAPER)] = None,
 ) -> None:
     """Measure a bundle: raw, class-aware and CADA side by side under one protocol.
 
     The report embeds small copies of your test images unless --no-images is given.
+
+    With ``--dataset mvtec-ad --root DIR`` it first trains one model on the good training images of
+    all products, exports it and sets its threshold; then all test images are judged in one pool.
+    Interrupted, the same command goes on where it stopped; run again, it uses the bundle at --out.
     """
     config = EvaluateConfig(protocol, tuple(target_frr or (0.01, 0.05)))
-    loaded, dataset = Bundle.read(bundle), scan(data)
+    training = {"detector": detector, "encoder": encoder, "encoder_weights": encoder_weights, "size": size}
+    training |= {"iterations": iterations, "device": device, "seed": seed}
+    if dataset is None:
+        loaded, found = _existing(bundle, data, layout, [root, out, *training.values()])
+    elif bundle or data or root is None or layout != "auto":
+        raise typer.BadParameter("--dataset takes --root DIR, and neither BUNDLE, DATA nor --layout")
+    else:
+        out = out or Path(f"{dataset}.cada")
+        report = report or out.with_suffix(".html")
+        loaded, found = _trained(dataset, root, training, config.targets_frr[0], out)
     with open_runner(loaded, backend) as runner, stage_progress(Console(stderr=True)) as progress:
         describe = open_describer(loaded) if class_predicted else None
-        result, spec = run_evaluation(loaded, runner, dataset, config, progress, describe=describe), runner.spec
+        result, spec = run_evaluation(loaded, runner, found, config, progress, describe=describe), runner.spec
     if report:
-        write_report(result, dataset.root, spec, report, images=images)
+        write_report(result, found.root, spec, report, images=images)
     to_stdout = json_file == Path("-")
     if json_file:
         text = json.dumps({**result.to_json(), "backend": pick_backend(loaded, backend)}, indent=1, allow_nan=False)
         typer.echo(text) if to_stdout else write_atomic(json_file, text.encode())
     if not to_stdout:
         show(result, Console())
+
+
+def _existing(bundle: Path | None, data: Path | None, layout: str, others: list[object]) -> tuple[Bundle, Dataset]:
+    """A bundle and its data, both as they are."""
+    if bundle is None or data is None or any(option is not None for option in others):
+        raise typer.BadParameter("expected BUNDLE and DATA, or --dataset LAYOUT --root DIR with how to train")
+    return Bundle.read(bundle), read_dataset(data, layout)
+
+
+def _trained(layout: str, root: Path, training: dict[str, Any], target_frr: float, out: Path) -> tuple[Bundle, Dataset]:
+    """A whole data set, and the bundle made from it."""
+    from cada_edge.cli._paper import prepared, train_config  # noqa: PLC0415  # torch: only this way needs it
+
+    console = Console(stderr=True, soft_wrap=True)
+    return prepared(layout, root, train_config(**training), target_frr=target_frr, out=out, console=console)
 
 
 def show(result: Evaluation, console: Console) -> None:

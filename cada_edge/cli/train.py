@@ -17,6 +17,7 @@ def train(
     data: Annotated[Path, typer.Argument(help="Good images: one folder, or folders in MVTec AD layout.")],
     out: Annotated[Path, typer.Option(help="Bundle to write.")] = Path("line.cada"),
     *,
+    layout: Annotated[str, typer.Option(help="How DATA is laid out; 'auto', or as `evaluate` has it.")] = "auto",
     detector: Annotated[
         str, typer.Option(help="'revdist', 'patch-memory', 'transformer' or 'flow'; see the README's table.")
     ] = "revdist",
@@ -52,7 +53,8 @@ def train(
     Interrupted, run the same command again: it goes on where it stopped. On several GPUs or
     machines start it with torchrun: ``torchrun --nproc-per-node 2 -m cada_edge train DATA``.
     """
-    from cada_edge.data.dataset import check, scan  # noqa: PLC0415  # heavy, and only this command needs it
+    from cada_edge.data.dataset import check  # noqa: PLC0415  # heavy, and only this command needs it
+    from cada_edge.data.readers import read_dataset  # noqa: PLC0415
     from cada_edge.models import EncoderConfig, detector_class  # noqa: PLC0415
     from cada_edge.training import AugmentConfig, TrainConfig, fit_config  # noqa: PLC0415
     from cada_edge.training.train import discard_work  # noqa: PLC0415
@@ -76,7 +78,7 @@ def train(
     )
     check_out(out, force)
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
-    dataset = scan(data)
+    dataset = read_dataset(data, layout)
     items = dataset.train()
     console.print(f"{len(items)} good images in {data}; {len(dataset.ignored)} other files ignored")
     work = out.with_name(f"{out.name}.work")
