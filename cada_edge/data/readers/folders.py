@@ -151,5 +151,7 @@ def _picture(folder: Path, layout: FolderLayout, path: Path, masks: _Masks) -> P
     own = masks.get((kind, path.stem), [])
     if not own:
         expected = folder / layout.mask.format(defect=kind, stem=path.stem)
-        raise DataError(f"{path}: shows a defect but has no mask; expected {expected}")
+        raise DataError(
+            f"{path}: shows a defect but has no mask; expected {expected} (layout 'auto' does without masks)"
+        )
     return Picture(path, product, "test", kind, tuple(sorted(own)))
