@@ -19,7 +19,7 @@ from cada_edge.cli._progress import stage_progress
 from cada_edge.cli._runner import Backend, open_describer, open_runner, pick_backend
 from cada_edge.data.dataset import Dataset
 from cada_edge.data.readers import LAYOUTS, read_dataset
-from cada_edge.evaluation import EvaluateConfig, Evaluation, OperatingPoint
+from cada_edge.evaluation import EvaluateConfig, Evaluation, OperatingPoint, ProductRates
 from cada_edge.evaluation import evaluate as run_evaluation
 from cada_edge.evaluation.report import METRIC_TITLES, percent, worst, write_report
 from cada_edge.evaluation.results import AlignmentName, ProtocolName
@@ -126,6 +126,9 @@ def show(result: Evaluation, console: Console) -> None:
         rows = [(row.name, row.operating[index]) for row in result.alignments if index < len(row.operating)]
         if rows:
             console.print(_operating(rate, rows))
+    rejects = _rejects(result)
+    if rejects is not None:
+        console.print(rejects)
     gap = result.gap_closure
     console.print(f"Gap closure: {gap.reason if gap.value is None else f'{gap.text(0)} %'}", highlight=False)
     for note in result.notes[1:]:
@@ -136,9 +139,10 @@ def _figures(result: Evaluation) -> Table:
     table = Table("%", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in METRIC_TITLES.values():
         table.add_column(title, justify="right")
+    table.add_column("gap closed", justify="right")
     for row in result.alignments:
         figures = [getattr(row.metrics, field).text() for field in METRIC_TITLES]
-        table.add_row(row.name, *figures, style=_style(row.name))
+        table.add_row(row.name, *figures, row.gap_closure.text(0), style=_style(row.name))
     return table
 
 
@@ -151,6 +155,26 @@ def _operating(rate: float, rows: list[tuple[AlignmentName, OperatingPoint]]) ->
     for name, point in rows:
         table.add_row(name, percent(point.frr), worst(point), percent(point.recall), style=_style(name))
     return table
+
+
+def _rejects(result: Evaluation) -> Table | None:
+    """What each product will see under CADA, worst first at the first target; None without thresholds."""
+    cada = result.alignment("cada")
+    points = list(cada.operating) or ([cada.stored] if cada.stored else [])
+    if not points or not points[0].worst_first:
+        return None
+    table = Table("\ngood parts rejected", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for point in points:
+        table.add_column(f"asked for {100 * point.target_frr:g} %\n{100 * result.config.confidence:g} % interval")
+    by_name = [{rates.product: rates for rates in point.products} for point in points]
+    for rates in points[0].worst_first:
+        table.add_row(rates.product or "(all)", *(_interval(own[rates.product]) for own in by_name))
+    return table
+
+
+def _interval(rates: ProductRates) -> str:
+    low, high = rates.frr_interval or (None, None)
+    return f"{rates.false_rejects}/{rates.n_good}  {percent(low)} to {percent(high)} %"
 
 
 def _style(name: AlignmentName) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,28 +11,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cada_edge.evaluation.drawing import DEFECT, FAINT, GOOD, INK, SOFT, STYLE, TITLES, data_uri, rows_of, title
 from cada_edge.evaluation.metrics import BoolArray, Float64Array, roc
 from cada_edge.evaluation.operating import OperatingPoint
 from cada_edge.evaluation.results import AlignmentName, Evaluation
 from cada_edge.types import Float32Array
 
-GOOD, DEFECT, INK, FAINT = "#1f7a8c", "#d1495b", "#22303c", "#dfe5ea"
-CURVES: dict[AlignmentName, str] = {"raw": "#9aa5b1", "cada": "#1f7a8c", "class-aware": "#e0a030"}
-LINES: dict[AlignmentName, Any] = {"raw": "-", "cada": "-", "class-aware": (0, (3, 1.5))}
-TITLES: dict[AlignmentName, str] = {
-    "raw": "before: raw score",
-    "class-aware": "class-aware (with labels)",
-    "class-aware-z": "class-aware z-score (with labels)",
-    "cada": "after: CADA-aligned score",
+CURVES: dict[AlignmentName, str] = {
+    "raw": SOFT,
+    "cada": GOOD,
+    "class-aware": "#e0a030",
+    "class-predicted": "#8a6fb0",
 }
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.edgecolor": "#9aa5b1",
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "svg.hashsalt": "cada-edge",  # the same evaluation gives the same bytes
+LINES: dict[AlignmentName, Any] = {
+    "raw": "-",
+    "cada": "-",
+    "class-aware": (0, (3, 1.5)),
+    "class-predicted": (0, (1, 1)),
 }
 _ROC_GRID = np.unique(np.concatenate([np.linspace(0, 0.1, 201), np.linspace(0, 1, 401)]))
 
@@ -54,9 +47,10 @@ class Scores:
     score: Float32Array
 
     @staticmethod
-    def of(evaluation: Evaluation, name: AlignmentName) -> Scores:
-        """Collect them from the evaluation's images."""
-        images = [image for image in evaluation.images if image.scores[name] is not None]
+    def of(evaluation: Evaluation, name: AlignmentName, *, trained_only: bool = False) -> Scores:
+        """Collect them from the evaluation's images, on request only of products that training saw."""
+        able = [image for image in evaluation.images if image.scores[name] is not None]
+        images = [image for image in able if image.trained or not trained_only]
         return Scores(
             np.array([image.product for image in images], np.str_),
             np.array([image.defect is not None for image in images], np.bool_),
@@ -70,27 +64,29 @@ def distributions(evaluation: Evaluation, points: dict[AlignmentName, OperatingP
     All products share one axis per alignment; `points` give the threshold lines.
     """
     products = sorted({image.product for image in evaluation.images})
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 1.3 + 0.5 * len(products)), layout="constrained")
         axes = figure.subplots(1, len(points), sharey=True, squeeze=False)[0]
         for axis, (name, point) in zip(axes, points.items(), strict=True):
             _strips(axis, Scores.of(evaluation, name), products, point)
-            axis.set_title(TITLES[name], loc="left", fontsize=10, fontweight="bold", color=INK)
-        axes[0].set_yticks(range(len(products)), [product or "(all)" for product in products])
-        axes[0].set_ylim(len(products) - 0.45, -0.55)
+            title(axis, TITLES[name])
+        apart = " (never trained)"
+        labels = [(name or "(all)") + apart * (name in evaluation.never_trained) for name in products]
+        axes[0].set_yticks(range(len(products)), labels)
         handles = [axes[0].scatter([], [], s=14, color=colour, linewidths=0) for colour in (GOOD, DEFECT)]
         handles.append(axes[0].plot([], [], color=INK, lw=1.2, ls=(0, (4, 2)))[0])
-        labels = ["good", "defective", "threshold"]
-        figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
-        return _data_uri(figure)
+        figure.legend(
+            handles, ["good", "defective", "threshold"], loc="outside upper right", ncols=3, frameon=False, fontsize=9
+        )
+        return data_uri(figure)
 
 
 def _strips(axis: Axes, scores: Scores, products: Sequence[str], point: OperatingPoint | None) -> None:
     """Good parts above each product's line, defects below; values off the axis sit at its end."""
     low, high = _limits(scores, point)
-    own = {rates.product: rates.threshold for rates in point.products} if point else {}
+    rows_of(axis, products)
+    own = {rates.product: rates.threshold for rates in (*point.products, *point.never_trained)} if point else {}
     for row, product in enumerate(products):
-        axis.axhspan(row - 0.45, row + 0.45, color="#f5f7f9" if row % 2 else "white", lw=0, zorder=0)
         for defective, colour, side in ((False, GOOD, -1), (True, DEFECT, 1)):
             values = scores.score[(scores.product == product) & (scores.defective == defective)]
             offset = side * (0.07 + 0.3 * _jitter(len(values)))
@@ -102,10 +98,6 @@ def _strips(axis: Axes, scores: Scores, products: Sequence[str], point: Operatin
             axis.plot([own[product]] * 2, [row - 0.47, row + 0.47], color=INK, lw=1.2, ls=(0, (4, 2)), zorder=3)
     pad = 0.03 * (high - low)
     axis.set_xlim(low - pad, high + pad)
-    axis.spines[["top", "right", "left"]].set_visible(False)
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="x", color=FAINT, lw=0.7)
-    axis.set_axisbelow(True)
 
 
 def _limits(scores: Scores, point: OperatingPoint | None) -> tuple[float, float]:
@@ -123,12 +115,12 @@ def _jitter(n: int) -> Float64Array:
 
 
 def roc_curves(evaluation: Evaluation) -> str:
-    """ROC of raw, class-aware and CADA, whole and where a factory works: a data URI."""
-    with mpl.rc_context(_STYLE):
+    """ROC of each alignment, whole and where a factory works: a data URI."""
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 3.9), layout="constrained")
         for axis, limit in zip(figure.subplots(1, 2), (1.0, 0.1), strict=True):
-            for name, colour in CURVES.items():
-                curve = _curve(evaluation, name)
+            for name in (name for name in CURVES if name in evaluation.names):
+                curve, colour = _curve(evaluation, name), CURVES[name]
                 if curve is not None:
                     label = f"{name}  {evaluation.alignment(name).metrics.image_auroc.text()}"
                     axis.plot(100 * _ROC_GRID, 100 * curve, color=colour, lw=2, label=label, ls=LINES[name])
@@ -139,21 +131,15 @@ def roc_curves(evaluation: Evaluation) -> str:
             axis.grid(color=FAINT, lw=0.7)
             if limit == 1:
                 axis.legend(frameon=False, loc="lower right", title="image AUROC")
-        return _data_uri(figure)
+        return data_uri(figure)
 
 
 def _curve(evaluation: Evaluation, name: AlignmentName) -> Float64Array | None:
     """Pooled under ``absolute``, else the mean over products of the caught share."""
-    scores = Scores.of(evaluation, name)
+    scores = Scores.of(evaluation, name, trained_only=True)
     if evaluation.config.protocol == "absolute":
         return roc(scores.score, scores.defective, _ROC_GRID)
     parts = [scores.product == product for product in np.unique(scores.product)]
     curves = [roc(scores.score[part], scores.defective[part], _ROC_GRID) for part in parts]
     known = [curve for curve in curves if curve is not None]
     return np.mean(known, axis=0) if known else None
-
-
-def _data_uri(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cada_edge.evaluation.gallery import gallery, scale_bar
 from cada_edge.evaluation.operating import OperatingPoint, ProductRates
 from cada_edge.evaluation.plots import distributions, roc_curves
+from cada_edge.evaluation.plots_products import Panel, normal_ridges, reject_intervals
 from cada_edge.evaluation.results import (
     METRICS,
     AlignmentName,
@@ -24,6 +25,14 @@ from cada_edge.imaging import write_atomic
 from cada_edge.types import ImageSpec
 
 METRIC_TITLES = dict(zip(METRICS, ("I-AUROC", "I-AP", "F1-max", "P-AUROC", "AUPRO"), strict=True))
+
+NAMES_USED: dict[AlignmentName, str] = {
+    "raw": "no",
+    "class-aware": "in training and test",
+    "class-aware-z": "in training and test",
+    "class-predicted": "in training only",
+    "cada": "no",
+}
 
 
 @dataclass(frozen=True)
@@ -61,15 +70,20 @@ def render(evaluation: Evaluation, root: Path, spec: ImageSpec, *, images: bool 
     environment.globals["worst"] = worst
     shown: tuple[AlignmentName, ...] = ("raw", "cada")
     points = {name: shown_point(evaluation.alignment(name)) for name in shown}
+    panels = _panels(evaluation)
     return environment.get_template("report.html.j2").render(
         evaluation=evaluation,
         statement=evaluation.notes[0],
         notes=evaluation.notes[1:],
         cards=list(_cards(evaluation)),
         metric_titles=METRIC_TITLES,
+        names_used=NAMES_USED,
         point=points["cada"],
         products=_product_rows(evaluation, points),
+        panels=panels,
+        reject_intervals=reject_intervals(panels) if panels else "",
         distributions=distributions(evaluation, points),
+        ridges=normal_ridges(evaluation),
         roc=roc_curves(evaluation),
         gallery=gallery(evaluation, root, spec, points["cada"]) if images else {},
         scale=scale_bar(),
@@ -79,6 +93,24 @@ def render(evaluation: Evaluation, root: Path, spec: ImageSpec, *, images: bool 
             (stage["name"], json.dumps(stage, indent=1, sort_keys=True)) for stage in evaluation.provenance["stages"]
         ],
     )
+
+
+def _panels(evaluation: Evaluation) -> list[Panel]:
+    """Each target, then the stored threshold unless it is one of them; only where good images tell."""
+    raw, cada = evaluation.alignment("raw"), evaluation.alignment("cada")
+    before = {point.target_frr: point for point in raw.operating}
+    panels = [Panel(_asked(point), point, before.get(point.target_frr)) for point in cada.operating]
+    if cada.stored is not None:
+        same = [index for index, panel in enumerate(panels) if panel.point.products == cada.stored.products]
+        for index in same:
+            panels[index] = replace(panels[index], title=f"{panels[index].title} (the stored threshold)")
+        if not same:
+            panels.append(Panel(f"stored threshold, {_asked(cada.stored)}", cada.stored, None))
+    return [panel for panel in panels if panel.point.worst_first]
+
+
+def _asked(point: OperatingPoint) -> str:
+    return f"asked for {100 * point.target_frr:g} %"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -97,7 +129,8 @@ def _cards(evaluation: Evaluation) -> Iterator[Card]:
     before, after = shown_point(raw), shown_point(cada)
     if after is not None:
         asked = f"asked for {100 * after.target_frr:g} % false rejects"
-        yield Card("Worst product\u2019s false rejects", _worst_rate(before), _worst_rate(after), asked)
+        which = f"{worst(after)}; {asked}"
+        yield Card("Worst product\u2019s false rejects", _worst_rate(before), _worst_rate(after), which)
         yield Card("Defects caught", percent(before.recall) if before else "-", percent(after.recall), asked)
     gap = evaluation.gap_closure
     yield Card("Gap to labels closed", "", gap.text(0), gap.reason or "100 is as good as with product labels")
@@ -108,30 +141,33 @@ def _worst_rate(point: OperatingPoint | None) -> str:
 
 
 def worst(point: OperatingPoint) -> str:
-    """The worst product in words: rate, name and counts."""
+    """The worst product in words: rate, name and counts; of several without any, all together."""
     product = point.worst
     if product is None:
         return "-"
     if not product.false_rejects:
-        return "none rejected"
+        return f"none rejected (0/{sum(rates.n_good for rates in point.products)})"
     return f"{percent(product.frr)} {product.product} ({product.false_rejects}/{product.n_good})"
 
 
 def _product_rows(evaluation: Evaluation, points: dict[AlignmentName, OperatingPoint | None]) -> list[dict[str, Any]]:
-    """One row per product: CADA's figures, and its rates before and after."""
+    """One row per product, those never trained last: CADA's figures, and its rates before and after."""
     rates = {name: _by_product(point) for name, point in points.items()}
+    cada = evaluation.alignment("cada")
     return [
         {
             "name": product or "(all)",
+            "trained": trained,
             "metrics": metrics,
             "raw": rates["raw"].get(product),
             "cada": rates["cada"].get(product),
             "n_good": sum(i.product == product and i.defect is None for i in evaluation.images),
             "n_defect": sum(i.product == product and i.defect is not None for i in evaluation.images),
         }
-        for product, metrics in evaluation.alignment("cada").products.items()
+        for trained, products in ((True, cada.products), (False, cada.never_trained))
+        for product, metrics in products.items()
     ]
 
 
 def _by_product(point: OperatingPoint | None) -> dict[str, ProductRates]:
-    return {rates.product: rates for rates in point.products} if point else {}
+    return {rates.product: rates for rates in (*point.products, *point.never_trained)} if point else {}
