@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -65,8 +66,8 @@ def _rates(points: tuple[RatePoint, ...], chosen: float) -> Table:
         found = point.value is not None and point.bound_frr is not None
         table.add_row(
             _percent(point.target_frr),
-            f"{point.value:.4g}" if found else "too few images",
-            f"{100 * (point.bound_frr or 0):.2f} %" if found else "",
+            f"{point.value:.4g}" if found else "out of reach",
+            f"{math.ceil(1e4 * (point.bound_frr or 0)) / 100:.2f} %" if found else "",  # up: it must stay true
             str(point.images_needed),
             style="bold" if point.target_frr == chosen else None,
         )
