@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="models need the train extra")
+pytest.importorskip("torch", reason="models need the train extra")
 
-from cada_edge.models.novelty import Novelty  # noqa: E402  # after the skip
+import torch  # noqa: E402  # after the skip
+
+from cada_edge.models.novelty import Novelty  # noqa: E402
 from cada_edge.training.fit_novelty import fit_novelty, k_means  # noqa: E402
 
 CHANNELS = 24

@@ -23,7 +23,7 @@ Float64Array = npt.NDArray[np.float64]
 
 def pasted(images: UInt8Array, side_px: int, rng: np.random.Generator) -> UInt8Array:
     """Each picture with a square of another one, of whatever product, somewhere on it: the harshest of defects."""
-    out = images.copy()
+    out: UInt8Array = images.copy()
     for image, source in zip(out, images[rng.permutation(len(images))], strict=True):
         (y, x), (row, column) = rng.integers(0, len(image) - side_px + 1, (2, 2))
         image[y : y + side_px, x : x + side_px] = source[row : row + side_px, column : column + side_px]
@@ -33,7 +33,7 @@ def pasted(images: UInt8Array, side_px: int, rng: np.random.Generator) -> UInt8A
 def logs(runner: TorchRunner, images: UInt8Array) -> Float64Array:
     """log u and log (gamma - u), float64 (N, 2)."""
     found = runner.infer(images)
-    return np.log(np.stack([found.u, found.gamma - found.u], axis=1).astype(np.float64))
+    return np.asarray(np.log(np.stack([found.u, found.gamma - found.u], axis=1).astype(np.float64)))
 
 
 def movement(bundle: Bundle, items: Sequence[Item]) -> Float64Array:
@@ -46,7 +46,8 @@ def movement(bundle: Bundle, items: Sequence[Item]) -> Float64Array:
         spread = np.std([clean[names == name].mean(axis=0) for name in np.unique(names)], axis=0)
         sides_px = [round(side * len(images[0])) for side in SIDES]
         moved = [np.abs(logs(runner, pasted(images, side, rng)) - clean).mean(axis=0) for side in sides_px]
-    return np.stack(moved) / spread
+    relative: Float64Array = np.stack(moved) / spread
+    return relative
 
 
 def test_a_pasted_defect_hardly_moves_the_head(trained: Bundle, tiny_line: Dataset) -> None:
