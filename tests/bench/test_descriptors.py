@@ -16,7 +16,7 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
 
 def channel_means(pictures: UInt8Array) -> Float32Array:
     """A descriptor that needs no encoder: float32 (N, 3)."""
-    return pictures.mean(axis=(1, 2), dtype=np.float32)
+    return np.asarray(pictures.mean(axis=(1, 2)), np.float32)
 
 
 def test_known_pictures_are_not_encoded_again(tmp_path: Path) -> None:
