@@ -6,10 +6,10 @@ import pytest
 
 pytest.importorskip("torch", reason="models need the train extra")
 
-import torch  # noqa: E402  # after the skip
+import torch  # after the skip
 
-from cada_edge.models.novelty import Novelty  # noqa: E402
-from cada_edge.training.fit_novelty import fit_novelty, k_means  # noqa: E402
+from cada_edge.models.novelty import Novelty
+from cada_edge.training.fit_novelty import fit_novelty, k_means
 
 CHANNELS = 24
 
