@@ -164,6 +164,28 @@ class TrainConfig:
         suited: dict[str, Any] = {"encoder": EncoderConfig(strides=cls.default_strides), "fit": fit_config(kind)}
         return TrainConfig(detector=detector, **{**suited, **others})
 
+    @staticmethod
+    def from_json(document: Mapping[str, Any], kind: str) -> TrainConfig:
+        """The settings of a training of detector `kind`, from a bundle's provenance.
+
+        Raises `ConfigError`, `KeyError` or `TypeError` when they are not such settings.
+        """
+        types = {**_PARTS, "detector": detector_class(kind).settings_type}
+        parts = {name: from_json(cls, document[name]) for name, cls in types.items()}
+        rest = {name: value for name, value in document.items() if name not in parts}
+        return from_json(TrainConfig, {**rest, **parts})
+
+
+_PARTS: Mapping[str, type[Any]] = {
+    "encoder": EncoderConfig,
+    "head": CadaHeadConfig,
+    "map_spec": MapSpec,
+    "roles": RoleFractions,
+    "augment": AugmentConfig,
+    "fit": FitConfig,
+    "head_fit": HeadFitConfig,
+}
+
 
 def fit_config(kind: str, **changes: Any) -> FitConfig:
     """How a detector of this kind is fitted unless told otherwise, with `changes`."""

@@ -16,7 +16,13 @@ from cada_edge.models.head import CadaHead, to_log
 from cada_edge.training.config import HeadFitConfig
 from cada_edge.training.features import Tick
 from cada_edge.training.fit_novelty import fit_novelty
-from cada_edge.training.targets import MapStatistics, neighbour_weights, neighbourhood_targets, typical_distance
+from cada_edge.training.targets import (
+    MapStatistics,
+    neighbour_weights,
+    neighbourhood_targets,
+    own_weights,
+    typical_distance,
+)
 
 _REACH_MARGIN, _LEAST_REACH = 1.1, 0.5
 
@@ -72,10 +78,15 @@ def _standardised_targets(head: CadaHead, data: HeadData, config: HeadFitConfig)
     seen, anchors = ((x - head.input_mean) / head.input_std for x in (data.seen, data.anchors))
     own = data.picture[:, None] == data.picture[None, :]
     typical = typical_distance(anchors, data.picture)
-    parts = [
-        neighbourhood_targets(neighbour_weights(queries, anchors, mask, config.neighbours, typical), data.statistics)
-        for queries, mask in ((seen, None), (anchors, own))
-    ]
+
+    def targets_of(queries: Tensor, same: Tensor | None) -> tuple[Tensor, Tensor]:
+        if config.target == "own":
+            weights = own_weights(queries, anchors, same)
+        else:
+            weights = neighbour_weights(queries, anchors, same, config.neighbours, typical)
+        return neighbourhood_targets(weights, data.statistics, spread=config.target == "spread")
+
+    parts = [targets_of(seen, None), targets_of(anchors, own)]
     logs = torch.cat([to_log(u, gamma) for u, gamma in parts])
     head.log_mean.copy_(logs.mean(dim=0))
     head.log_std.copy_(logs.std(dim=0, correction=0).clamp_min(1e-3))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from cada_edge.bundle import Bundle, Manifest, Stage, data_sha256
 from cada_edge.data.dataset import Item
-from cada_edge.data.split import ROLES, Role, assign_roles
+from cada_edge.data.split import ROLES, Role
 from cada_edge.errors import ConfigError, DataError
 from cada_edge.models.detector import GradientDetector, LayeredDetector, class_of_settings
 from cada_edge.models.encoder import Encoder, image_spec
@@ -25,11 +26,14 @@ from cada_edge.models.unified import UnifiedModel, image_score
 from cada_edge.training.checkpoint import Checkpoint
 from cada_edge.training.config import TrainConfig
 from cada_edge.training.distributed import World, world
+from cada_edge.training.extend import Base
 from cada_edge.training.features import Encoding, FeatureStore, Tick, encode_views, views
 from cada_edge.training.fit_detector import fit_detector, set_layer_levels
 from cada_edge.training.fit_head import HeadData, fit_head
 from cada_edge.training.fit_memory import fit_memory
+from cada_edge.training.lock import work_lock
 from cada_edge.training.look_alikes import look_alike_groups
+from cada_edge.training.roles import share_roles
 from cada_edge.training.targets import MapStatistics
 from cada_edge.version import __version__
 
@@ -59,13 +63,20 @@ class _Run:
     features: Path
     world: World
     progress: Progress
+    base: Base | None = None
 
     def tick(self, stage: str) -> Tick:
         return lambda done, total: self.progress(stage, done, total)
 
 
 def train(
-    config: TrainConfig, items: tuple[Item, ...], work: Path, progress: Progress, features: Path | None = None
+    config: TrainConfig,
+    items: tuple[Item, ...],
+    work: Path,
+    progress: Progress,
+    *,
+    features: Path | None = None,
+    base: Base | None = None,
 ) -> Bundle | None:
     """Train one model on good images of any number of products.
 
@@ -79,6 +90,7 @@ def train(
         work: folder for features and checkpoints; an interrupted run started again goes on from there.
         progress: called with stage name, steps done and steps in all.
         features: folder for the features alone, where several trainings share them; see `encode`.
+        base: go on from this earlier training; `config` is then from `Base.settings`.
 
     Returns:
         The bundle, without threshold and ONNX; ``None`` on processes other than the first.
@@ -87,15 +99,19 @@ def train(
         DataError, ConfigError, TrainingError.
     """
     different = _different(items)
+    if base is not None:
+        base.check(items)
     torch.use_deterministic_algorithms(mode=True, warn_only=True)  # some GPU gradients have no such form
-    with world(config.device) as here:
-        model, detector = _build(config)
-        run = _Run(work, features or work / "features", here, progress)
+    with world(config.device) as here, work_lock(work) if here.leads else nullcontext():
+        model, detector = _build(config, base)
+        run = _Run(work, features or work / "features", here, progress, base)
         store = _encode(config, model, different, run)
-        roles, split = _roles(config, store, here)
+        roles, split = _roles(config, store, run)
         fit, align = (store.select({d for d, r in roles.items() if r == role}) for role in ("fit", "align"))
-        results = _fit(config, model, detector, Stores(fit, align, store.key), run)
-        return _bundle(config, model, roles, {**results, **split}) if here.leads else None
+        key = store.key if base is None else f"{store.key} after {base.sha256}"
+        results = _fit(config, model, detector, Stores(fit, align, key), run)
+        origin = {} if base is None else {"extends": base.sha256}
+        return _bundle(config, model, roles, {**results, **split, **origin}) if here.leads else None
 
 
 def encode(config: TrainConfig, items: tuple[Item, ...], features: Path, progress: Progress) -> None:
@@ -121,15 +137,17 @@ def _different(items: tuple[Item, ...]) -> list[Item]:
     return list(by_digest.values())
 
 
-def _build(config: TrainConfig) -> tuple[UnifiedModel, LayeredDetector]:
-    encoder = Encoder(config.encoder)
+def _build(config: TrainConfig, base: Base | None = None) -> tuple[UnifiedModel, LayeredDetector]:
+    encoder = Encoder(config.encoder) if base is None else base.model.encoder
     torch.manual_seed(config.seed)  # here: building an encoder draws numbers too, how many depends on timm
     kind = class_of_settings(config.detector)
     detector = kind.create(config.detector, encoder.channels, encoder.strides, config.map_spec)
     if not isinstance(detector, LayeredDetector):
         raise ConfigError(f"detector {kind.kind!r} is not one that cada-edge trains")
+    if base is not None and isinstance(detector, GradientDetector):
+        detector.load_state_dict(base.model.detector.state_dict())
     head = CadaHead(config.head, sum(encoder.channels))
-    spec = image_spec(config.encoder, config.size_hw, config.resize)
+    spec = base.model.spec if base else image_spec(config.encoder, config.size_hw, config.resize)
     return UnifiedModel(spec, config.map_spec, encoder, detector, head).eval(), detector
 
 
@@ -159,29 +177,23 @@ def _features_folder(run: _Run) -> Path:
     return run.features if machine == 0 else run.features.with_name(f"{run.features.name}-{machine}")
 
 
-def _roles(config: TrainConfig, store: FeatureStore, here: World) -> tuple[dict[str, Role], dict[str, Any]]:
-    """One role per picture, look-alikes together, and what the grouping found, for the provenance.
-
-    Every process goes by the first one's groups.
-    """
+def _roles(config: TrainConfig, store: FeatureStore, run: _Run) -> tuple[dict[str, Role], dict[str, Any]]:
+    """Roles as `share_roles` gives them; every process goes by the first one's groups."""
     digests = [view.sha256 for view in store.views if view.copy == 0]
     count = len(digests)  # originals stand before their variations
     originals = FeatureStore(store.views[:count], store.maps, store.index[:count])
     groups = look_alike_groups(torch.cat([describe(features) for features in originals.batches(torch.device("cpu"))]))
-    shared = here.from_first(torch.from_numpy(groups)).tolist()
-    found = len(set(shared))
-    together = found >= len(ROLES)
-    if not together:  # three pictures of one part: better a split than none, and on record
-        shared = list(range(len(shared)))
-    roles = assign_roles(digests, config.roles, config.seed, dict(zip(digests, shared, strict=True)))
-    return roles, {"look_alike_groups": found, "look_alikes_share_roles": together}
+    shared = run.world.from_first(torch.from_numpy(groups)).numpy()
+    return share_roles(digests, shared, config.roles, config.seed, run.base.roles if run.base else None)
 
 
 def _fit(
     config: TrainConfig, model: UnifiedModel, detector: LayeredDetector, stores: Stores, run: _Run
 ) -> dict[str, Any]:
     """Fit detector, then head; return figures for the provenance."""
-    detector.scaler.set_statistics(*stores.fit.channel_statistics())
+    # The weights of an extended detector belong to the statistics they grew with.
+    if run.base is None or isinstance(detector, PatchMemory):
+        detector.scaler.set_statistics(*stores.fit.channel_statistics())
     results = _fit_detector(config, detector, stores, run)
     set_layer_levels(detector, stores.align, run.world)
     if not run.world.leads:
