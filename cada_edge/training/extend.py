@@ -1,0 +1,77 @@
+"""Add products to a trained bundle without losing the old ones.
+
+The data must hold the old images too: a network that sees only the new ones forgets, and a
+head that sees only the new ones no longer knows what is normal elsewhere. What is saved is
+the encoder, the settings, every image's role (what calibrated stays unseen) and, for
+detectors fitted by gradient descent, the weights to go on from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from cada_edge.bundle import Bundle
+from cada_edge.data.dataset import Item
+from cada_edge.data.split import ROLES, Role
+from cada_edge.errors import BundleError, ConfigError, DataError
+from cada_edge.models.store import load_model
+from cada_edge.models.unified import UnifiedModel
+from cada_edge.training.config import TrainConfig
+
+_REHEARSED: tuple[Role, ...] = ("fit", "align")
+_SHARE_OF_STEPS = 3  # going on takes this many times fewer steps than starting afresh
+
+
+@dataclass(frozen=True)
+class Base:
+    """What an earlier training left.
+
+    Attributes:
+        model: its encoder, detector and head, loaded.
+        config: its settings.
+        roles: sha256 of each of its images to its role.
+        sha256: digest of its bundle.
+    """
+
+    model: UnifiedModel
+    config: TrainConfig
+    roles: Mapping[str, Role]
+    sha256: str
+
+    @staticmethod
+    def of(bundle: Bundle) -> Base:
+        """Read it off a bundle. Raises `BundleError` when that was not made by `train`."""
+        stage = next((stage for stage in bundle.manifest.provenance if stage.name == "train"), None)
+        if stage is None:
+            raise BundleError("only a bundle made by `cada-edge train` can be extended; this one has no such record")
+        try:
+            config = TrainConfig.from_json(stage.config, bundle.manifest.detector.kind)
+        except (ConfigError, KeyError, TypeError, AttributeError) as error:
+            raise BundleError(f"the bundle's record of its training cannot be read: {error}; train afresh") from error
+        by_role = bundle.roles()
+        roles: dict[str, Role] = {digest: role for role in ROLES for digest in by_role.get(role, frozenset())}
+        return Base(load_model(bundle), config, roles, bundle.sha256)
+
+    def settings(self, iterations: int | None = None, **others: object) -> TrainConfig:
+        """The settings to go on with: the earlier ones, fewer and gentler steps, and `others`."""
+        fit = self.config.fit
+        steps = iterations or max(1, fit.iterations // _SHARE_OF_STEPS)
+        return replace(
+            self.config,
+            fit=replace(fit, iterations=steps, learning_rate=fit.learning_rate / 2),
+            **others,  # type: ignore[arg-type]  # fields of TrainConfig
+        )
+
+    def check(self, items: tuple[Item, ...]) -> None:
+        """Raise `DataError` when images the old model learned from are missing, or nothing is new."""
+        given = {item.sha256 for item in items}
+        needed = {digest for digest, role in self.roles.items() if role in _REHEARSED}
+        missing = needed - given
+        if missing:
+            raise DataError(
+                f"{len(missing)} of the {len(needed)} images the bundle learned from are not in the data; "
+                "without them the old products would be forgotten: give a folder that holds old and new images"
+            )
+        if not given - set(self.roles):
+            raise DataError(f"all {len(given)} images were there when the bundle was trained; nothing to add")
