@@ -105,7 +105,7 @@ def reject_intervals(panels: Sequence[Panel]) -> str:
             axes[0].plot([], [], "o", color="white", mec=SOFT, ms=5)[0],
             axes[0].plot([], [], color=INK, lw=1.2, ls=(0, (4, 2)))[0],
         ]
-        labels = ["CADA and its interval", "surely above what was asked", "raw", "asked for"]
+        labels = ["CADA and its interval", "interval wholly above", "raw", "asked for"]
         figure.legend(handles, labels, loc="outside upper right", ncols=4, frameon=False, fontsize=9)
         return data_uri(figure)
 

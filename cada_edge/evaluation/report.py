@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,12 +102,19 @@ def _panels(evaluation: Evaluation) -> list[Panel]:
     before = {point.target_frr: point for point in raw.operating}
     panels = [Panel(_asked(point), point, before.get(point.target_frr)) for point in cada.operating]
     if cada.stored is not None:
-        same = [index for index, panel in enumerate(panels) if panel.point.products == cada.stored.products]
+        same = [index for index, panel in enumerate(panels) if _alike(panel.point, cada.stored)]
         for index in same:
             panels[index] = replace(panels[index], title=f"{panels[index].title} (the stored threshold)")
         if not same:
             panels.append(Panel(f"stored threshold, {_asked(cada.stored)}", cada.stored, None))
     return [panel for panel in panels if panel.point.worst_first]
+
+
+def _alike(one: OperatingPoint, other: OperatingPoint) -> bool:
+    """The same request and, but for rounding between backends, the same thresholds."""
+    pairs = zip(one.products, other.products, strict=False)
+    close = all(math.isclose(a.threshold, b.threshold, rel_tol=1e-4) for a, b in pairs)
+    return one.target_frr == other.target_frr and len(one.products) == len(other.products) and close
 
 
 def _asked(point: OperatingPoint) -> str:
