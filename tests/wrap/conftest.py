@@ -78,7 +78,7 @@ def foreign_graph(
 def wrapped(proto: ModelProto, line: Dataset, options: ForeignOptions | None = None) -> Bundle:
     """The bundle of a foreign graph with a small head, fitted in a second."""
     config = WrapConfig(
-        encoder=EncoderConfig(strides=(8, 16), weights="random"),
+        encoder=EncoderConfig("test_resnet", (8, 16), "random"),
         head=CadaHeadConfig(hidden=8, prototypes=4),
         map_spec=MapSpec((12, 12)),
         augment=AugmentConfig(copies=0),
