@@ -5,19 +5,51 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from cada_edge.cli._progress import stage_progress
 
+if TYPE_CHECKING:
+    from cada_edge.bundle import Bundle
+    from cada_edge.data.dataset import Dataset
+    from cada_edge.training import TrainConfig
+    from cada_edge.training.extend import Base
+
+
+# Options that an extension takes from its bundle, by parameter name; some are called otherwise.
+_FIXED_BY_BASE = (
+    "detector",
+    "settings",
+    "encoder",
+    "encoder_weights",
+    "strides",
+    "size",
+    "resize",
+    "augment_copies",
+    "flip_horizontal",
+    "flip_vertical",
+    "rotate_deg",
+)
+_OPTION_NAMES = {"settings": "--set"}
+
 
 def train(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Good images: one folder, or folders in MVTec AD layout.")],
     out: Annotated[Path, typer.Option(help="Bundle to write.")] = Path("line.cada"),
     *,
     layout: Annotated[str, typer.Option(help="How DATA is laid out; 'auto', or as `evaluate` has it.")] = "auto",
+    extend: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Add the new products in DATA to this bundle; DATA holds its old images too. The settings are the "
+            "bundle's; --iterations, --learning-rate, --batch-size, --device and --seed may differ.",
+        ),
+    ] = None,
     detector: Annotated[
         str, typer.Option(help="'revdist', 'patch-memory', 'transformer' or 'flow'; see the README's table.")
     ] = "revdist",
@@ -53,51 +85,116 @@ def train(
     Interrupted, run the same command again: it goes on where it stopped. On several GPUs or
     machines start it with torchrun: ``torchrun --nproc-per-node 2 -m cada_edge train DATA``.
     """
-    from cada_edge.data.dataset import check  # noqa: PLC0415  # heavy, and only this command needs it
-    from cada_edge.data.readers import read_dataset  # noqa: PLC0415
-    from cada_edge.models import EncoderConfig, detector_class  # noqa: PLC0415
+    from cada_edge.models import EncoderConfig, detector_class  # noqa: PLC0415  # heavy, and only this command needs it
     from cada_edge.training import AugmentConfig, TrainConfig, fit_config  # noqa: PLC0415
-    from cada_edge.training.train import discard_work  # noqa: PLC0415
-    from cada_edge.training.train import train as run_training  # noqa: PLC0415
 
     wanted = {"iterations": iterations, "batch_size": batch_size, "learning_rate": learning_rate}
-    config = TrainConfig.of_kind(
-        detector,
-        parse_settings(settings or []),
-        size_hw=(size, size),
-        resize=resize,
-        encoder=EncoderConfig(
-            encoder, _strides(strides) if strides else detector_class(detector).default_strides, encoder_weights
-        ),
-        augment=AugmentConfig(
-            copies=augment_copies, rotate_deg=rotate_deg, flip_horizontal=flip_horizontal, flip_vertical=flip_vertical
-        ),
-        fit=fit_config(detector, **{name: value for name, value in wanted.items() if value is not None}),
-        device=device,
-        seed=seed,
-    )
+    steps: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     check_out(out, force)
+    if extend is not None:
+        _refuse_settings(context)
+        base = _base(extend)
+        config = base.settings(seed=seed, device=device, **steps)
+    else:
+        base = None
+        strides_used = _strides(strides) if strides else detector_class(detector).default_strides
+        config = TrainConfig.of_kind(
+            detector,
+            parse_settings(settings or []),
+            size_hw=(size, size),
+            resize=resize,
+            encoder=EncoderConfig(encoder, strides_used, encoder_weights),
+            augment=AugmentConfig(
+                copies=augment_copies,
+                rotate_deg=rotate_deg,
+                flip_horizontal=flip_horizontal,
+                flip_vertical=flip_vertical,
+            ),
+            fit=fit_config(detector, **steps),
+            device=device,
+            seed=seed,
+        )
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
-    dataset = read_dataset(data, layout)
-    items = dataset.train()
-    console.print(f"{len(items)} good images in {data}; {len(dataset.ignored)} other files ignored")
-    work = out.with_name(f"{out.name}.work")
-    try:
-        with stage_progress(console) as progress:
-            check(items, lambda done, total: progress("check images", done, total))
-            bundle = run_training(config, items, work, progress)
-    except KeyboardInterrupt:
-        if work.exists():
-            console.print(f"stopped; what is done is kept in {work}: the same command goes on from there")
-        raise
+    dataset = _dataset(data, layout, console)
+    bundle = _train(config, base, dataset, out, console)
     if bundle is None:
         return
     bundle.write(out)
     if not keep_work:
-        discard_work(work)
+        _discard(out)
     rate = _supported_rate(len(bundle.roles()["calibrate"]))
     console.print(f"wrote {out} (content digest {bundle.sha256[:12]})")
+    if extend is not None:
+        _show_change(extend, bundle, dataset, console)
     console.print(f"next: cada-edge calibrate {out} {data} --target-frr {rate:g}", soft_wrap=True)
+
+
+def _dataset(data: Path, layout: str, console: Console) -> Dataset:
+    from cada_edge.data.readers import read_dataset  # noqa: PLC0415
+
+    dataset = read_dataset(data, layout)
+    console.print(f"{len(dataset.train())} good images in {data}; {len(dataset.ignored)} other files ignored")
+    return dataset
+
+
+def _train(config: TrainConfig, base: Base | None, dataset: Dataset, out: Path, console: Console) -> Bundle | None:
+    from cada_edge.data.dataset import check  # noqa: PLC0415
+    from cada_edge.training import train as run_training  # noqa: PLC0415
+
+    work, items = _work(out), dataset.train()
+    try:
+        with stage_progress(console) as progress:
+            check(items, lambda done, total: progress("check images", done, total))
+            return run_training(config, items, work, progress, base=base)
+    except KeyboardInterrupt:
+        if work.exists():
+            console.print(f"stopped; what is done is kept in {work}: the same command goes on from there")
+        raise
+
+
+def _work(out: Path) -> Path:
+    return out.with_name(f"{out.name}.work")
+
+
+def _discard(out: Path) -> None:
+    from cada_edge.training.train import discard_work  # noqa: PLC0415
+
+    discard_work(_work(out))
+
+
+def _base(extend: Path) -> Base:
+    from cada_edge.bundle import Bundle  # noqa: PLC0415
+    from cada_edge.training.extend import Base  # noqa: PLC0415
+
+    return Base.of(Bundle.read(extend))
+
+
+def _refuse_settings(context: typer.Context) -> None:
+    """Settings that cannot change between a bundle and its extension. Raises `ConfigError`."""
+    from cada_edge.errors import ConfigError  # noqa: PLC0415
+
+    given = [name for name in _FIXED_BY_BASE if _was_given(context, name)]
+    if given:
+        options = ", ".join(_OPTION_NAMES.get(name, f"--{name.replace('_', '-')}") for name in given)
+        raise ConfigError(f"{options}: fixed by the bundle that --extend names; leave them out, or train afresh")
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _show_change(extend: Path, bundle: Bundle, dataset: Dataset, console: Console) -> None:
+    """Judge the same images by the old and the new model, and print what became of each product."""
+    from cada_edge.bundle import Bundle  # noqa: PLC0415
+    from cada_edge.cli._extension import show  # noqa: PLC0415
+    from cada_edge.cli._runner import open_runner  # noqa: PLC0415
+    from cada_edge.evaluation.extension import compare  # noqa: PLC0415
+
+    earlier = Bundle.read(extend)
+    with open_runner(earlier) as before, open_runner(bundle) as after, stage_progress(console) as progress:
+        change = compare(((earlier, before), (bundle, after)), dataset, progress=progress)
+    show(change, console)
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class FitConfig:
         checkpoint_every: steps between checkpoints.
     """
 
-    iterations: int = 1500
+    iterations: int = 1000
     batch_size: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
@@ -194,6 +194,6 @@ def fit_config(kind: str, **changes: Any) -> FitConfig:
 
 # Found by trying on several products; a flow's likelihood has no easy cells to leave out.
 _FITS: Mapping[str, Mapping[str, Any]] = {
-    "transformer": {"iterations": 1000, "learning_rate": 1e-3},
-    "flow": {"iterations": 1000, "learning_rate": 1e-3, "mining": 1.0},
+    "transformer": {"iterations": 800, "learning_rate": 1e-3},
+    "flow": {"learning_rate": 1e-3, "mining": 1.0},
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cada_edge.bundle import Bundle
 from cada_edge.data.dataset import Item
@@ -53,15 +54,28 @@ class Base:
         roles: dict[str, Role] = {digest: role for role in ROLES for digest in by_role.get(role, frozenset())}
         return Base(load_model(bundle), config, roles, bundle.sha256)
 
-    def settings(self, iterations: int | None = None, **others: object) -> TrainConfig:
-        """The settings to go on with: the earlier ones, fewer and gentler steps, and `others`."""
-        fit = self.config.fit
-        steps = iterations or max(1, fit.iterations // _SHARE_OF_STEPS)
-        return replace(
-            self.config,
-            fit=replace(fit, iterations=steps, learning_rate=fit.learning_rate / 2),
-            **others,  # type: ignore[arg-type]  # fields of TrainConfig
+    def settings(
+        self,
+        iterations: int | None = None,
+        learning_rate: float | None = None,
+        batch_size: int | None = None,
+        **others: Any,
+    ) -> TrainConfig:
+        """The settings to go on with: the earlier ones, by default with fewer and gentler steps.
+
+        Args:
+            iterations: a third of the earlier ones unless given.
+            learning_rate: half the earlier one unless given.
+            batch_size: the earlier one unless given.
+            others: ``seed`` and ``device``, likewise.
+        """
+        fit = replace(
+            self.config.fit,
+            iterations=iterations or max(1, self.config.fit.iterations // _SHARE_OF_STEPS),
+            learning_rate=learning_rate or self.config.fit.learning_rate / 2,
+            batch_size=batch_size or self.config.fit.batch_size,
         )
+        return replace(self.config, fit=fit, **others)
 
     def check(self, items: tuple[Item, ...]) -> None:
         """Raise `DataError` when images the old model learned from are missing, or nothing is new."""

@@ -56,7 +56,7 @@ def fit_head(head: CadaHead, data: HeadData, config: HeadFitConfig, seed: int, t
         )
     head.input_mean.copy_(everything.mean(dim=0))
     head.input_std.copy_(everything.std(dim=0, correction=0).clamp_min(1e-3))
-    fit_novelty(head.novelty, data.seen, data.anchors, len(data.picture.unique()))
+    fit_novelty(head.novelty, data.seen, data.anchors, int(data.picture.max()) + 1)
     targets = _standardised_targets(head, data, config)
     with _one_thread():
         return _regress(head, everything, targets, config, seed=seed, tick=tick)
