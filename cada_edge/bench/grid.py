@@ -8,7 +8,7 @@
     seeds: [0, 1, 2]
     size: 256
     detectors:
-      - {name: revdist, kind: revdist, settings: {width: 64}, fit: {iterations: 1500}}
+      - {name: revdist, kind: revdist, settings: {width: 64}, fit: {iterations: 2000}}
       - {name: memory, kind: patch-memory, strides: [8, 16]}
     heads:
       - {name: cada}

@@ -48,7 +48,7 @@ def demo(
     console = Console(highlight=False, soft_wrap=True)
     out.mkdir(parents=True, exist_ok=True)
     job = _Job(console, out, (data or out / "parts").resolve())
-    steps = iterations or (1500 if data else 240)
+    steps = iterations or (1000 if data else 240)
     drawn = {} if data else {"products": products, "images": images}
     job.claim({"data": str(data.resolve()) if data else None, "size": size, "iterations": steps, "seed": seed, **drawn})
     if data is None and not job.data.is_dir():

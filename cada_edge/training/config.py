@@ -100,7 +100,7 @@ class HeadFitConfig:
     """
 
     target: Target = "spread"
-    neighbours: int = 10
+    neighbours: int = 20
     iterations: int = 600
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2

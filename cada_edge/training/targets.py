@@ -35,9 +35,9 @@ class MapStatistics:
 def neighbour_weights(queries: Tensor, anchors: Tensor, own: Tensor | None, neighbours: int, typical: float) -> Tensor:
     """How much each anchor says about each query: float32 (Q, A), rows sum to 1.
 
-    A Gaussian kernel over the nearest anchors. Its width is each query's own distance to its
-    second-nearest anchor, so that a product with five images is not averaged with its
-    neighbours' neighbours.
+    A Gaussian kernel over the nearest anchors. Its standard deviation is each query's own
+    distance to its second-nearest anchor, so that a product with five images is not averaged
+    with its neighbours' neighbours.
 
     Args:
         queries: descriptors, standardised, float32 (Q, D).
@@ -50,7 +50,7 @@ def neighbour_weights(queries: Tensor, anchors: Tensor, own: Tensor | None, neig
     distance = torch.cdist(queries, anchors)
     others = distance if own is None else distance.masked_fill(own, float("inf"))
     width = torch.minimum(_second_smallest(others), torch.tensor(_ISOLATION * typical))[:, None].clamp_min(1e-6)
-    weights = torch.exp(-((others / width) ** 2))
+    weights = torch.exp(-0.5 * (others / width) ** 2)
     kept = torch.zeros_like(weights, dtype=torch.bool)
     nearest = others.topk(min(neighbours, others.shape[1]), dim=1, largest=False).indices
     kept.scatter_(1, nearest, value=True)
