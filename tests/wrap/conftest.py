@@ -12,7 +12,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 pytest.importorskip("torch", reason="wrapping needs the train extra")
 
-from cada_edge.bundle import Bundle  # after the skip
+import torch  # after the skip
+
+from cada_edge.bundle import Bundle
 from cada_edge.data.dataset import Dataset
 from cada_edge.export.signature import ForeignOptions, understand
 from cada_edge.models import CadaHeadConfig, EncoderConfig
@@ -32,7 +34,8 @@ def tails() -> dict[str, tuple[NodeProto, ...]]:
         "clamped": (node("Mul", ["raw", "ten"], ["scaled"]), node("Clip", ["scaled", "zero", "one"], ["anomaly_map"])),
         "batch-coupled": (
             node("ReduceMax", ["raw"], ["peak"], keepdims=0),
-            node("Div", ["raw", "peak"], ["anomaly_map"]),
+            node("Add", ["peak", "one"], ["level"]),  # a black picture has no peak
+            node("Div", ["raw", "level"], ["anomaly_map"]),
         ),
         "batch-of-one": (
             node("Constant", [], ["shape"], value=shape),
@@ -84,6 +87,7 @@ def wrapped(proto: ModelProto, line: Dataset, options: ForeignOptions | None = N
         augment=AugmentConfig(copies=0),
         head_fit=HeadFitConfig(iterations=50),
     )
+    torch.manual_seed(0)  # random encoder weights stand in for pretrained ones, the same every time
     return wrap(config, understand(proto, options or ForeignOptions()), line.train(), lambda *_: None)
 
 
