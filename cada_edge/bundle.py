@@ -46,7 +46,7 @@ class Stage:
     """One line of provenance: which stage made what, from what, how.
 
     Attributes:
-        name: ``train``, ``calibrate`` or ``export``.
+        name: ``train`` or ``wrap``, ``calibrate``, ``export``.
         version: of cada-edge.
         config: every setting of the stage, plain JSON.
         data_sha256: of the images used, see `data_sha256`; empty for none.
