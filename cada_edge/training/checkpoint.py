@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cada_edge.errors import DataError, TrainingError
 from cada_edge.training.distributed import World
 
-_META = "__meta__"
+_RANDOM_CPU, _RANDOM_GPU = "random.cpu", "random.cuda"
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,12 @@ class Checkpoint:
     key: str
 
     def save(self, step: int, loss: float, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        """Write model, optimiser moments, step and its loss. Raises `DataError` when the disk is full."""
+        """Write model, optimiser moments, step and its loss, and where dropout's random numbers stand.
+
+        Raises `DataError` when the disk is full.
+        """
         tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
+        tensors |= _random_state(next(model.parameters()).device)
         for index, moments in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(t) for name, t in moments.items()}
         self._write(tensors, {"step": str(step), "loss": repr(loss)})
@@ -89,7 +93,7 @@ class Checkpoint:
         except (KeyError, ValueError) as error:
             raise TrainingError(f"{self.path} is damaged ({error}); delete it to start the fit afresh") from error
         try:
-            _restore(model, optimiser, tensors)
+            _restore(model, optimiser, tensors, world.device)
         except (RuntimeError, KeyError, ValueError) as error:
             raise TrainingError(f"{self.path} does not fit the detector ({error}); delete it") from error
         return step, loss
@@ -101,7 +105,14 @@ def _metadata(content: bytes) -> dict[str, str]:
     return meta
 
 
-def _restore(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    states = {_RANDOM_CPU: torch.get_rng_state()}
+    return {**states, _RANDOM_GPU: torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
+
+
+def _restore(
+    model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], device: torch.device
+) -> None:
     model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -109,3 +120,7 @@ def _restore(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[s
             _, index, moment = name.split(".")
             state.setdefault(int(index), {})[moment] = tensor
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    if _RANDOM_CPU in tensors:
+        torch.set_rng_state(tensors[_RANDOM_CPU])
+    if _RANDOM_GPU in tensors:
+        torch.cuda.set_rng_state(tensors[_RANDOM_GPU], device)

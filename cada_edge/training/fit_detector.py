@@ -45,7 +45,7 @@ def fit_detector(
     """Fit `detector` in place on `store`; return the last loss.
 
     Interrupted and started again, it goes on from the checkpoint to the same weights: batches
-    depend on seed and step alone.
+    depend on seed and step alone, and dropout goes on where it stood.
 
     Raises:
         ConfigError: the batch cannot be shared among the processes.

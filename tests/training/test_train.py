@@ -21,12 +21,18 @@ from safetensors.torch import save_file
 from cada_edge.bundle import IMAGES
 from cada_edge.data.dataset import Dataset, Item, scan
 from cada_edge.errors import ConfigError, DataError, TrainingError
-from cada_edge.models import EncoderConfig, load_model
+from cada_edge.models import EncoderConfig, FeatureTransformer, TransformerConfig, load_model
 from cada_edge.training import FitConfig, TrainConfig, train
-from cada_edge.training.fit_detector import _batches
+from cada_edge.training.checkpoint import Checkpoint
+from cada_edge.training.distributed import world
+from cada_edge.training.features import FeatureStore, View
+from cada_edge.training.fit_detector import _batches, fit_detector
 from cada_edge.training.train import Progress
+from cada_edge.types import MapSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cada_edge.bundle import Bundle
 
 
@@ -88,6 +94,28 @@ def test_interrupted_run_resumes_to_the_same_weights(
     resumed = train(small, tiny_line.train(), work, quiet)
     assert resumed is not None
     assert resumed.sha256 == trained.sha256
+
+
+def test_dropout_goes_on_where_it_stood(tmp_path: Path) -> None:
+    """A detector that draws random numbers while it is fitted resumes to the same weights too."""
+    maps = np.random.default_rng(0).normal(size=(6, 4, 4, 4)).astype(np.float16)
+    store = FeatureStore([View(tmp_path, f"{i:064x}") for i in range(6)], [maps])
+    config = FitConfig(iterations=6, batch_size=2, checkpoint_every=2)
+
+    def fit(folder: str, tick: Callable[[int, int], None]) -> dict[str, torch.Tensor]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        checkpoint = Checkpoint(tmp_path / folder / "detector.safetensors", "key")
+        torch.manual_seed(0)
+        detector = FeatureTransformer(TransformerConfig(8, 1, 2, 0.5), [4], (16,), MapSpec(size_hw=(4, 4)))
+        with world("cpu") as here:
+            fit_detector(detector, store, config, seed=0, world=here, checkpoint=checkpoint, tick=tick)
+        return detector.state_dict()
+
+    whole = fit("whole", lambda done, total: None)
+    with pytest.raises(_Stop):
+        fit("parts", lambda done, total: _stop_at("fit", 5)("fit", done, total))
+    resumed = fit("parts", lambda done, total: None)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_work_of_another_run_is_refused(small: TrainConfig, tiny_line: Dataset, work: Path) -> None:
