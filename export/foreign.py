@@ -87,7 +87,8 @@ def _inline_weights(proto: ModelProto, path: Path) -> None:
         facts = {entry.key: entry.value for entry in tensor.external_data}
         weights = _weights_file(path, facts.get("location", ""))
         try:
-            offset, length = int(facts.get("offset", 0)), int(facts.get("length", weights.stat().st_size))
+            offset = int(facts.get("offset", 0))
+            length = int(facts.get("length", weights.stat().st_size - offset))  # without one: all that follows
             total += length
             if min(offset, length) < 0 or total > MAX_GRAPH_BYTES:
                 raise UnsafeFileError(f"{path}: claims {total} bytes of weights; a graph may have {MAX_GRAPH_BYTES}")
@@ -195,7 +196,8 @@ def before_clamp(proto: ModelProto, output: str) -> str:
     """The tensor that a final clamp to 0..1 would cut, else `output`.
 
     A clamped map has lost what it says of strong defects, and often the good parts too. The
-    search goes back through choices that constants make and through what only copies.
+    search goes back through choices that constants make and through what only copies. `proto`
+    must be valid, as `cut` leaves it: the search would not end in a graph that feeds itself.
     """
     makers = {name: node for node in proto.graph.node for name in node.output}
     constants = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer if _small(t)}

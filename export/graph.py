@@ -215,7 +215,8 @@ def _bypass_identities(graph: GraphProto) -> None:
     for node in graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = source.get(name, name)
-        if node.op_type == "Identity" and node.output[0] not in outputs:
+        whole = len(node.input) == len(node.output) == 1  # a foreign graph may hold anything
+        if node.op_type == "Identity" and whole and node.output[0] not in outputs:
             source[node.output[0]] = node.input[0]
 
 

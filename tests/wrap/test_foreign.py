@@ -78,6 +78,15 @@ def test_a_clamped_map_is_taken_before_the_clamp(make_graph: Make) -> None:
     assert any("clamp" in note for note in opened.notes)
 
 
+@pytest.mark.parametrize("nodes", [[(["a"], ["b"]), (["b"], ["a"])], [([], ["a"])], [(["raw"], []), (["a"], ["a"])]])
+def test_a_map_that_comes_from_nowhere_is_refused(make_graph: Make, nodes: list[tuple[list[str], list[str]]]) -> None:
+    """A graph that feeds itself, or copies nothing, is an error; the search for a clamp does not follow it."""
+    proto = make_graph()
+    proto.graph.node.extend(helper.make_node("Identity", source, target) for source, target in nodes)
+    with pytest.raises(ExportError, match="not valid ONNX"):
+        understand(proto, ForeignOptions(output="a"))
+
+
 @pytest.mark.parametrize("tail", ["batch-coupled", "batch-of-one"])
 def test_pictures_that_cannot_share_a_batch_go_one_by_one(make_graph: Make, tail: str) -> None:
     """A map that depends on its neighbours in the batch, or a hidden batch of one, is found out by running it."""
