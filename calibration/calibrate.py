@@ -96,6 +96,7 @@ class CalibrationResult:
         rates: thresholds for other target rates from the same images.
         n_earlier: images of the earlier calibration that count beside the used ones.
         n_novel: images of both that lie beyond the novelty limit.
+        n_guarded: used images whose gamma - u sits on its guard, `MIN_SPREAD`: their score is coarse.
         before: the earlier threshold on the new images, or None for a first calibration.
     """
 
@@ -106,6 +107,7 @@ class CalibrationResult:
     rates: tuple[RatePoint, ...]
     n_earlier: int
     n_novel: int
+    n_guarded: int
     before: Before | None
 
     def counts(self) -> dict[str, int]:
@@ -114,6 +116,7 @@ class CalibrationResult:
             "n_used": len(self.selection.items),
             "n_earlier": self.n_earlier,
             "n_novel": self.n_novel,
+            "n_guarded": self.n_guarded,
             "n_seen_in_training": self.selection.n_seen,
             "n_defect": self.selection.n_defect,
             "n_duplicate": self.selection.n_duplicate,
@@ -189,6 +192,7 @@ def calibrate(
         rates=rates,
         n_earlier=len(scores) - len(judged),
         n_novel=len(scores) - len(_known(scores)),
+        n_guarded=int(np.count_nonzero(judged.prediction.guarded())),
         before=_before(bundle.manifest.threshold, earlier, judged),
     )
     return _record(bundle, config, result, scores), result

@@ -43,6 +43,11 @@ def warnings(result: CalibrationResult, added: bool) -> Iterator[str]:
             f"the threshold {value:.3f} lies far above 1.0, about the most a normal part shows; few defects "
             "reach it. Are these parts the model was trained on? Check the folder, or train with them."
         )
+    if result.n_guarded:
+        yield (
+            f"for {result.n_guarded} of {len(result.selection.items)} images the predicted gamma - u is no more than "
+            "its guard, so their scores are coarse: their maps hardly vary. Train on more images of these parts."
+        )
     if result.before:
         yield from _drift(result.before, added)
     yield from product_warnings(result.products, result.threshold.target_frr)

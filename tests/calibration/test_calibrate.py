@@ -16,6 +16,7 @@ from cada_edge.data.dataset import Dataset, Item, scan
 from cada_edge.errors import BundleError, ConfigError, DataError, EngineError
 from cada_edge.imaging import write_png
 from cada_edge.protocols import Runner
+from cada_edge.types import MIN_SPREAD, Prediction, UInt8Array
 
 CONFIG = CalibrateConfig(target_frr=0.05)
 
@@ -113,6 +114,19 @@ def test_a_score_that_is_not_finite_names_the_picture(bundle: Bundle, runner: Ru
         write_png(tmp_path / f"{index}.png", np.full((16, 16 + index, 3), 255 if index == 19 else 9, np.uint8))
     with pytest.raises(EngineError, match=r"9\.png.*not finite"):
         calibrate(bundle, runner, scan(tmp_path).items, CONFIG)
+
+
+def test_scores_on_the_guard_are_counted(bundle: Bundle, runner: Runner, good: Dataset) -> None:
+    """Images whose predicted spread is no more than its guard are told, for their scores are coarse."""
+
+    class Flat(type(runner)):  # type: ignore[misc]  # the class of a fixture
+        def infer(self, batch: UInt8Array) -> Prediction:
+            found: Prediction = super().infer(batch)
+            return replace(found, gamma=found.u + np.float32(MIN_SPREAD))
+
+    assert calibrate(bundle, runner, good.items, CONFIG)[1].n_guarded == 0
+    result = calibrate(bundle, Flat(), good.items, CONFIG)[1]
+    assert result.n_guarded == len(result.selection.items)
 
 
 def test_calibration_needs_no_heavy_package() -> None:
