@@ -10,7 +10,7 @@ from cada_edge.evaluation.extension import Extension, ProductChange, Side
 
 def show(extension: Extension, console: Console) -> None:
     """Print one row per product, the new ones marked."""
-    what = "held-out good images" if extension.held_out_only else "test images"
+    what = "the calibration images" if extension.held_out_only else "test images"
     table = Table(
         title=f"Before and after, on {what}, each model at its own {100 * extension.target_frr:g} % threshold",
         title_justify="left",

@@ -47,7 +47,8 @@ def train(
         typer.Option(
             metavar="BUNDLE",
             help="Add the new products in DATA to this bundle; DATA holds its old images too. The settings are the "
-            "bundle's; --iterations, --learning-rate, --batch-size, --device and --seed may differ.",
+            "bundle's, with fewer and gentler steps; --iterations, --learning-rate, --batch-size, --device and --seed "
+            "may differ.",
         ),
     ] = None,
     detector: Annotated[
@@ -69,14 +70,16 @@ def train(
     iterations: Annotated[
         int | None, typer.Option(help="Optimiser steps over all products together. [what suits the detector]")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per step, over all processes.")] = 16,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per step, over all processes. [what suits the detector]")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. [what suits the detector]")] = None,
     augment_copies: Annotated[int, typer.Option(help="Augmented views per image beside the original.")] = 1,
     flip_horizontal: Annotated[bool, typer.Option(help="Mirrored parts are good parts, left to right.")] = False,
     flip_vertical: Annotated[bool, typer.Option(help="Mirrored parts are good parts, top to bottom.")] = False,
     rotate_deg: Annotated[float, typer.Option(help="Largest rotation that leaves a good part good.")] = 2.0,
     device: Annotated[str, typer.Option(help="'auto', 'cpu' or 'cuda[:N]'.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Same seed, data and versions: same bundle.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Same seed, data and versions: same bundle. [0]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already at --out.")] = False,
     keep_work: Annotated[bool, typer.Option(help="Keep features and checkpoints in OUT.work.")] = False,
 ) -> None:
@@ -87,16 +90,17 @@ def train(
     """
     from cada_edge.models import EncoderConfig, detector_class  # noqa: PLC0415  # heavy, and only this command needs it
     from cada_edge.training import AugmentConfig, TrainConfig, fit_config  # noqa: PLC0415
+    from cada_edge.training.extend import Base  # noqa: PLC0415
 
     wanted = {"iterations": iterations, "batch_size": batch_size, "learning_rate": learning_rate}
     steps: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    rest: dict[str, Any] = {"device": device} if seed is None else {"device": device, "seed": seed}
     check_out(out, force)
-    if extend is not None:
-        _refuse_settings(context)
-        base = _base(extend)
-        config = base.settings(seed=seed, device=device, **steps)
+    earlier = None if extend is None else _earlier(extend, context)
+    base = None if earlier is None else Base.of(earlier)
+    if base is not None:
+        config = base.settings(**steps, **rest)
     else:
-        base = None
         strides_used = _strides(strides) if strides else detector_class(detector).default_strides
         config = TrainConfig.of_kind(
             detector,
@@ -111,8 +115,7 @@ def train(
                 flip_vertical=flip_vertical,
             ),
             fit=fit_config(detector, **steps),
-            device=device,
-            seed=seed,
+            **rest,
         )
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
     dataset = _dataset(data, layout, console)
@@ -124,8 +127,8 @@ def train(
         _discard(out)
     rate = _supported_rate(len(bundle.roles()["calibrate"]))
     console.print(f"wrote {out} (content digest {bundle.sha256[:12]})")
-    if extend is not None:
-        _show_change(extend, bundle, dataset, console)
+    if earlier is not None:
+        _show_change(earlier, bundle, dataset, console)
     console.print(f"next: cada-edge calibrate {out} {data} --target-frr {rate:g}", soft_wrap=True)
 
 
@@ -162,21 +165,16 @@ def _discard(out: Path) -> None:
     discard_work(_work(out))
 
 
-def _base(extend: Path) -> Base:
+def _earlier(extend: Path, context: typer.Context) -> Bundle:
+    """The bundle to extend. Raises `ConfigError` for settings that cannot change from it to its extension."""
     from cada_edge.bundle import Bundle  # noqa: PLC0415
-    from cada_edge.training.extend import Base  # noqa: PLC0415
-
-    return Base.of(Bundle.read(extend))
-
-
-def _refuse_settings(context: typer.Context) -> None:
-    """Settings that cannot change between a bundle and its extension. Raises `ConfigError`."""
     from cada_edge.errors import ConfigError  # noqa: PLC0415
 
     given = [name for name in _FIXED_BY_BASE if _was_given(context, name)]
     if given:
         options = ", ".join(_OPTION_NAMES.get(name, f"--{name.replace('_', '-')}") for name in given)
         raise ConfigError(f"{options}: fixed by the bundle that --extend names; leave them out, or train afresh")
+    return Bundle.read(extend)
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -184,16 +182,19 @@ def _was_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _show_change(extend: Path, bundle: Bundle, dataset: Dataset, console: Console) -> None:
+def _show_change(earlier: Bundle, bundle: Bundle, dataset: Dataset, console: Console) -> None:
     """Judge the same images by the old and the new model, and print what became of each product."""
-    from cada_edge.bundle import Bundle  # noqa: PLC0415
     from cada_edge.cli._extension import show  # noqa: PLC0415
     from cada_edge.cli._runner import open_runner  # noqa: PLC0415
+    from cada_edge.errors import DataError  # noqa: PLC0415
     from cada_edge.evaluation.extension import compare  # noqa: PLC0415
 
-    earlier = Bundle.read(extend)
-    with open_runner(earlier) as before, open_runner(bundle) as after, stage_progress(console) as progress:
-        change = compare(((earlier, before), (bundle, after)), dataset, progress=progress)
+    try:
+        with open_runner(earlier) as before, open_runner(bundle) as after, stage_progress(console) as progress:
+            change = compare(((earlier, before), (bundle, after)), dataset, progress=progress)
+    except DataError as error:  # the bundle is written and good; only the table has nothing to stand on
+        console.print(f"no table of before and after: {error}", style="yellow", markup=False)
+        return
     show(change, console)
 
 

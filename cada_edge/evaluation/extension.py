@@ -62,7 +62,9 @@ class Extension:
 
     Attributes:
         target_frr: false-reject rate both thresholds were set for.
-        held_out_only: True when the data had no test images and held-out good ones were judged.
+        held_out_only: True when the data had no test images and those of calibration were judged,
+            which also set the thresholds: the rate of all is then near the target by construction,
+            and only how the products share it tells something.
         products: sorted by name.
     """
 
@@ -86,7 +88,7 @@ def compare(
     Args:
         models: earlier bundle and extended bundle, each with a runner of it.
         dataset: the images the extended model was trained on; test images are judged where it has
-            some, else the good images that neither model learned from.
+            some, else the good images that neither model learned from, which are those of calibration.
         target_frr: for the thresholds, each from its model's own calibration images.
         progress: called with (what, done, total).
 

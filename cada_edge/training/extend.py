@@ -33,12 +33,14 @@ class Base:
         config: its settings.
         roles: sha256 of each of its images to its role.
         sha256: digest of its bundle.
+        extended: True when it was an extension itself, so that its steps are few and gentle already.
     """
 
     model: UnifiedModel
     config: TrainConfig
     roles: Mapping[str, Role]
     sha256: str
+    extended: bool = False
 
     @staticmethod
     def of(bundle: Bundle) -> Base:
@@ -52,7 +54,7 @@ class Base:
             raise BundleError(f"the bundle's record of its training cannot be read: {error}; train afresh") from error
         by_role = bundle.roles()
         roles: dict[str, Role] = {digest: role for role in ROLES for digest in by_role.get(role, frozenset())}
-        return Base(load_model(bundle), config, roles, bundle.sha256)
+        return Base(load_model(bundle), config, roles, bundle.sha256, "extends" in stage.results)
 
     def settings(
         self,
@@ -64,18 +66,19 @@ class Base:
         """The settings to go on with: the earlier ones, by default with fewer and gentler steps.
 
         Args:
-            iterations: a third of the earlier ones unless given.
-            learning_rate: half the earlier one unless given.
+            iterations: a third of the first training's unless given.
+            learning_rate: half the first training's unless given.
             batch_size: the earlier one unless given.
             others: ``seed`` and ``device``, likewise.
         """
-        fit = replace(
-            self.config.fit,
-            iterations=iterations or max(1, self.config.fit.iterations // _SHARE_OF_STEPS),
-            learning_rate=learning_rate or self.config.fit.learning_rate / 2,
-            batch_size=batch_size or self.config.fit.batch_size,
-        )
-        return replace(self.config, fit=fit, **others)
+        fit = self.config.fit
+        if not self.extended:
+            fit = replace(
+                fit, iterations=max(1, fit.iterations // _SHARE_OF_STEPS), learning_rate=fit.learning_rate / 2
+            )
+        given = {"iterations": iterations, "learning_rate": learning_rate, "batch_size": batch_size}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return replace(self.config, fit=replace(fit, **changes), **others)
 
     def check(self, items: tuple[Item, ...]) -> None:
         """Raise `DataError` when images the old model learned from are missing, or nothing is new."""

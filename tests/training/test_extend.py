@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from cada_edge.bundle import Bundle
+from cada_edge.cli.app import build
 from cada_edge.data.split import RoleFractions
-from cada_edge.errors import BundleError, DataError
+from cada_edge.errors import BundleError, ConfigError, DataError
 from cada_edge.models import PatchMemoryConfig
 from cada_edge.training import train
 from cada_edge.training.extend import Base
@@ -66,6 +68,18 @@ def test_extension_goes_on_from_the_old_weights(two: Bundle, tiny_line: Dataset,
     assert moved < 0.1 * other
 
 
+def test_products_added_one_by_one_get_no_fewer_steps_each_time(two: Bundle) -> None:
+    """An extension of an extension takes as many steps as that did; what is given goes before it."""
+    first = Base.of(two)
+    config = first.settings(batch_size=2, seed=3)
+    again = replace(first, config=config, extended=True)
+    assert config.fit.iterations == first.config.fit.iterations // 3
+    assert again.settings() == config
+    assert again.settings(iterations=7).fit == replace(config.fit, iterations=7)
+    with pytest.raises(ConfigError, match="iterations"):
+        first.settings(iterations=0)
+
+
 def test_a_memory_is_extended_too(small: TrainConfig, tiny_line: Dataset, tmp_path: Path) -> None:
     """A patch memory remembers old and new products, within the same bound."""
     config = replace(small, detector=PatchMemoryConfig(groups=((8, 16),), bank_size=40))
@@ -76,6 +90,21 @@ def test_a_memory_is_extended_too(small: TrainConfig, tiny_line: Dataset, tmp_pa
     assert bundle is not None
     assert bundle.manifest.detector.config["detector"]["bank_size"] == 40
     assert bundle.files["detector.safetensors"] != two.files["detector.safetensors"]
+
+
+def test_the_command_shows_every_product_before_and_after(two: Bundle, tiny_line: Dataset, tmp_path: Path) -> None:
+    """The new product is marked, also where the extension replaces its own bundle."""
+    line = tmp_path / "line.cada"
+    two.write(line)
+    options = ["--extend", str(line), "--out", str(line), "--force", "--iterations", "2", "--device", "cpu"]
+    told = CliRunner().invoke(build("train"), ["train", str(tiny_line.root), *options])
+    assert told.exit_code == 0, told.output
+    old, new = tiny_line.products()[:2], tiny_line.products()[2]
+    assert f"{new} (new)" in told.output
+    assert not any(f"{name} (new)" in told.output for name in old)
+    made = Bundle.read(line).manifest.provenance[0]
+    assert made.results["extends"] == two.sha256
+    assert made.config["fit"]["batch_size"] == Base.of(two).config.fit.batch_size
 
 
 def test_missing_old_images_are_refused(two: Bundle, tiny_line: Dataset, tmp_path: Path) -> None:
