@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from cada_edge.evaluation.results import Measure
@@ -62,18 +61,6 @@ def mean_measure(measures: Sequence[Measure]) -> Measure:
         return Measure(None, next((measure.reason for measure in measures), "no products"))
     partial = "" if len(values) == len(measures) else f"{len(values)} of {len(measures)} products"
     return Measure(float(np.mean(values)), partial)
-
-
-def proportion_interval(count: int, total: int, confidence: float) -> tuple[float, float] | None:
-    """Where a rate lies of which `count` in `total` trials were seen: (low, high) in [0, 1].
-
-    Clopper & Pearson 1934, two-sided: covers the true rate with at least `confidence`,
-    whatever it is. None without trials.
-    """
-    if not total:
-        return None
-    interval = binomtest(count, total).proportion_ci(confidence, method="exact")
-    return float(interval.low), float(interval.high)
 
 
 def roc(scores: Float32Array, defective: BoolArray, grid: Float64Array) -> Float64Array | None:

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cada_edge.calibration import Judged, calibrate_threshold
+from cada_edge.calibration import Judged, calibrate_threshold, clopper_pearson
 from cada_edge.evaluation.alignments import Aligned
-from cada_edge.evaluation.metrics import BoolArray, image_metrics, mean_measure, proportion_interval
+from cada_edge.evaluation.metrics import BoolArray, image_metrics, mean_measure
 from cada_edge.evaluation.operating import OperatingPoint, ProductRates
 from cada_edge.evaluation.pixels import PixelHistogram
 from cada_edge.evaluation.results import (
@@ -201,7 +201,7 @@ def _rates(test: Labelled, aligned: Aligned, name: str, value: float, confidence
         false_rejects=false_rejects,
         n_defect=int(np.count_nonzero(defective)),
         caught=int(np.count_nonzero(rejected & defective)),
-        frr_interval=proportion_interval(false_rejects, n_good, confidence),
+        frr_interval=clopper_pearson(false_rejects, n_good, confidence) if n_good else None,
     )
 
 

@@ -92,7 +92,8 @@ class HeadFitConfig:
         target: what the head should say of an image: its ``own`` statistics (the head then learns
             to explain defects away; for comparison only), the mean over its ``neighbours``, or
             that mean with room for their ``spread`` in gamma.
-        neighbours: look-alike held-out images whose statistics are averaged into one target.
+        neighbours: look-alike held-out views, variations counted too, whose statistics are averaged
+            into one target; the nearer the more they weigh.
         iterations: full-batch optimiser steps.
         learning_rate: of AdamW, cosine to zero.
         weight_decay: of AdamW; the head must not memorise single images.

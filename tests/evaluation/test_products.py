@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from cada_edge.bundle import Bundle
+from cada_edge.calibration import clopper_pearson
 from cada_edge.data.dataset import Dataset, scan
 from cada_edge.errors import DataError, EngineError
 from cada_edge.evaluation import EvaluateConfig, Evaluation, OperatingPoint, ProductRates, evaluate
-from cada_edge.evaluation.metrics import proportion_interval
 from cada_edge.evaluation.report import render, worst
 from cada_edge.imaging import write_png
 from cada_edge.protocols import Runner
@@ -70,7 +70,8 @@ def with_new(line: Dataset, make_bundle: MakeBundle, runner: Runner) -> Evaluati
 
 def rates(product: str, false_rejects: int, n_good: int) -> ProductRates:
     """Counts of one product without defects."""
-    return ProductRates(product, 1.0, n_good, false_rejects, 0, 0, proportion_interval(false_rejects, n_good, 0.95))
+    interval = clopper_pearson(false_rejects, n_good, 0.95) if n_good else None
+    return ProductRates(product, 1.0, n_good, false_rejects, 0, 0, interval)
 
 
 def test_a_classifier_that_is_always_right_equals_labels(named: Evaluation) -> None:
@@ -107,14 +108,6 @@ def test_a_descriptor_that_is_not_finite_names_its_picture(
         evaluate(
             make_bundle(line), runner, line, EvaluateConfig(), describe=lambda b: np.full((len(b), 2), nan, np.float32)
         )
-
-
-@pytest.mark.parametrize(
-    ("count", "total", "low", "high"), [(0, 20, 0.0, 0.16843), (2, 24, 0.01026, 0.26997), (20, 20, 0.83157, 1.0)]
-)
-def test_intervals_are_those_of_clopper_and_pearson(count: int, total: int, low: float, high: float) -> None:
-    """They agree with published values to four digits."""
-    assert proportion_interval(count, total, 0.95) == pytest.approx((low, high), abs=2e-4)
 
 
 def test_the_worst_product_carries_its_counts() -> None:
