@@ -25,6 +25,7 @@ from cada_edge.bench.grid import Bench, Cell
 from cada_edge.bench.head_cost import head_cost
 from cada_edge.bench.records import (
     CellRecord,
+    code_sha256,
     config_sha256,
     finished,
     labels_sha256,
@@ -153,7 +154,7 @@ def _alone(bench: Bench, folder: Path, progress: Progress) -> Iterator[None]:
 def _digest(cell: Cell, digests: list[str], apart: frozenset[str]) -> str:
     """Name for what depends on these images and on every setting that is not `apart`."""
     kept = {name: value for name, value in settings(cell).items() if name not in apart}
-    return hashlib.sha256(json.dumps([__version__, kept, digests], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([code_sha256(), kept, digests], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _provenance(cell: Cell, seconds: dict[str, float]) -> dict[str, Any]:

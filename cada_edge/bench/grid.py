@@ -33,7 +33,7 @@ from cada_edge.models.encoder import EncoderConfig
 from cada_edge.models.head import CadaHeadConfig
 from cada_edge.strict_yaml import Strict, read_mapping, validated
 from cada_edge.training.config import AugmentConfig, FitConfig, HeadFitConfig, TrainConfig, fit_config
-from cada_edge.types import MapSpec, from_json
+from cada_edge.types import MapSpec, ResizeRule, from_json
 
 SCHEMA = 1
 _NAME = r"^[A-Za-z0-9_-]{1,40}$"
@@ -97,7 +97,7 @@ class Grid(Strict):
     out: Path | None = Field(default=None, strict=False)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, strict=False)
     size: int = 256
-    resize: str = "stretch"
+    resize: ResizeRule = "stretch"
     encoder: str = "tf_efficientnet_lite0"
     encoder_weights: str = "pretrained"
     augment: dict[str, Any] = Field(default_factory=dict)

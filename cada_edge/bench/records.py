@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import cada_edge
 from cada_edge.bench.grid import Bench, Cell
 from cada_edge.data.dataset import Dataset
 from cada_edge.errors import DataError
@@ -26,7 +29,7 @@ class CellRecord:
     Attributes:
         cell: its id.
         status: ``done`` or ``failed``.
-        config_sha256: digest of version and every setting, see `config_sha256`.
+        config_sha256: digest of code and every setting, see `config_sha256`.
         data_sha256: digest of images and labels, see `labels_sha256`.
         provenance: settings, versions, machine, seconds per stage; plain JSON.
         figures: what was measured, see `cada_edge.bench.figures`; empty for a failure.
@@ -70,7 +73,7 @@ def record_path(bench: Bench, cell: Cell) -> Path:
 
 
 def finished(bench: Bench, cell: Cell) -> CellRecord | None:
-    """The record of `cell` if it is done under the very settings and version of now."""
+    """The record of `cell` if it is done under the very settings and code of now."""
     record = CellRecord.read(record_path(bench, cell))
     fits = record is not None and record.status == "done" and record.config_sha256 == config_sha256(bench, cell)
     return record if fits else None
@@ -78,8 +81,19 @@ def finished(bench: Bench, cell: Cell) -> CellRecord | None:
 
 def config_sha256(bench: Bench, cell: Cell) -> str:
     """Digest of what determines a cell's figures, but for the images."""
-    facts = [SCHEMA, __version__, bench.grid.layout, settings(cell), bench.grid.targets_frr]
+    facts = [SCHEMA, code_sha256(), bench.grid.layout, settings(cell), bench.grid.targets_frr]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def code_sha256() -> str:
+    """Digest of the version and of cada-edge's own sources: figures of other code are other figures."""
+    sources = hashlib.sha256(__version__.encode())
+    root = Path(cada_edge.__file__).parent
+    files = (Path(folder, name) for folder, _, names in os.walk(root, followlinks=True) for name in names)
+    for path in sorted(path for path in files if path.suffix == ".py"):
+        sources.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return sources.hexdigest()
 
 
 def settings(cell: Cell) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def caption(table: Table) -> str:
     seeds = max((len(row.seeds) for row in table.rows), default=0)
     return (
         f"Per cent, mean \u00b1 standard deviation over {seeds} seeds. The one threshold of all products is set from "
-        f"good calibration images for {100 * table.target_frr:g} % false rejects; rates are counted on test images. "
+        f"good calibration images for {100 * table.target_frr:g} % false rejects; rates are counted on test images, "
+        "and under CADA an image beyond the novelty limit counts as rejected. "
         "Gap closed: (CADA - raw) / (class-aware - raw) of the pool\u2019s I-AUROC, if labels gain two points or more."
     )
 

@@ -96,7 +96,7 @@ class _Pool:
     def _in_a_process(self, cell: Cell) -> Outcome | None:
         """Run one cell; None when it was never started because the grid is being stopped."""
         log = make_folder(self._bench.out / "cells") / f"{cell.id}.log"
-        with log.open("w") as said:
+        with log.open("a") as said:  # another machine may be writing to it
             process = self._start(cell, said)
             outcome = self._listen(cell, process, said) if process else None
         if process is None or outcome is not None:

@@ -24,7 +24,7 @@ from cada_edge.cli._progress import stage_progress
 
 def bench_accuracy(
     grid: Annotated[
-        str, typer.Argument(metavar="GRID", help="YAML of the grid, or 'four-detectors', which comes along.")
+        str, typer.Argument(metavar="GRID", help="YAML of the grid, or 'four-detectors' or 'heads', which come along.")
     ],
     *,
     data: Annotated[Path | None, typer.Option(help="Labelled images, in place of the grid's.")] = None,
@@ -38,7 +38,7 @@ def bench_accuracy(
     """Train and evaluate every detector with every head and seed of a grid; write one table.
 
     Interrupted, run the same command again: finished cells are kept as long as settings, images
-    and version are the same. OUT/features, OUT/detectors and OUT/descriptors only save work and may
+    and cada-edge itself are the same. OUT/features, OUT/detectors and OUT/descriptors only save work and may
     be deleted; delete OUT/cells to measure anew. Leaves with 1 unless every cell is in the table.
 
     On many machines with a shared folder: --list prints the cells as commands for GNU parallel,

@@ -42,7 +42,7 @@ class PatchMemoryConfig:
     per_image: int = 24
 
     def __post_init__(self) -> None:
-        check_ranges(self, grid_stride=(1, 1024), bank_size=(1, 1 << 17), per_image=(1, 1 << 14))
+        check_ranges(self, grid_stride=(1, 1024), bank_size=(1, 1 << 15), per_image=(1, 1 << 14))
         try:
             groups = tuple(tuple(int(stride) for stride in group) for group in self.groups)
         except (TypeError, ValueError) as error:

@@ -16,7 +16,7 @@ from cada_edge.models.patch_memory import PatchMemoryConfig
 from cada_edge.models.ranges import check_ranges
 from cada_edge.models.revdist import RevDistConfig
 from cada_edge.models.transformer import TransformerConfig
-from cada_edge.types import MapSpec, from_json
+from cada_edge.types import ImageSpec, MapSpec, ResizeRule, from_json
 
 DetectorConfig = RevDistConfig | PatchMemoryConfig | TransformerConfig | FlowConfig
 Target = Literal["own", "neighbours", "spread"]
@@ -133,7 +133,7 @@ class TrainConfig:
     """
 
     size_hw: tuple[int, int] = (256, 256)
-    resize: str = "stretch"
+    resize: ResizeRule = "stretch"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     detector: DetectorConfig = field(default_factory=RevDistConfig)
     head: CadaHeadConfig = field(default_factory=CadaHeadConfig)
@@ -147,6 +147,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, seed=(0, 2**32 - 1))
+        ImageSpec(self.size_hw, resize=self.resize)  # refuses what no input can have, before the long work
         class_of_settings(self.detector)
 
     @staticmethod
