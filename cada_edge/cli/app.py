@@ -28,7 +28,8 @@ from cada_edge.errors import CadaEdgeError, ConfigError
 from cada_edge.interrupts import is_interrupt
 from cada_edge.version import __version__
 
-DEBUG_VARIABLE = "CADA_EDGE_DEBUG"
+ENVIRONMENT_PREFIX = "CADA_EDGE"
+DEBUG_VARIABLE = f"{ENVIRONMENT_PREFIX}_DEBUG"
 # Fields whose option has another name.
 OPTION_OF = {
     "AugmentConfig.copies": "augment_copies",
@@ -74,7 +75,9 @@ def run(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     called = next((a for a in given if not a.startswith("-")), None)
     with reported(called, debug="--debug" in given):
-        build(called)(given, prog_name="cada-edge", auto_envvar_prefix="CADA_EDGE")
+        program = typer.main.get_command(build(called))
+        _name_variables(program, ENVIRONMENT_PREFIX)
+        program(given, prog_name="cada-edge")
 
 
 def build(called: str | None) -> typer.Typer:
@@ -91,6 +94,14 @@ def build(called: str | None) -> typer.Typer:
         function = _load(name) if name == called else _placeholder
         program.command(name, short_help=command.summary)(function)
     return program
+
+
+def _name_variables(command: Any, prefix: str) -> None:
+    """Name each option's variable as the option is written, ``--set`` of `train` ``CADA_EDGE_TRAIN_SET``."""
+    for option in (one for one in command.params if one.param_type_name == "option"):
+        option.envvar = f"{prefix}_{option.opts[0].lstrip('-')}".replace("-", "_").upper()
+    for name, below in getattr(command, "commands", {}).items():
+        _name_variables(below, f"{prefix}_{name}")
 
 
 def _show(wanted: bool) -> None:

@@ -155,7 +155,7 @@ def test_without_the_runtime_extra_the_program_says_how_to_get_it() -> None:
 
 def test_an_option_can_come_from_the_environment(tmp_path: Path) -> None:
     """CADA_EDGE_<COMMAND>_<OPTION> sets an option; the README's test relies on it."""
-    environment = {**os.environ, "CADA_EDGE_DOCTOR_JSON": "1", "CADA_EDGE_DOCTOR_AS_JSON": "1"}
+    environment = {**os.environ, "CADA_EDGE_DOCTOR_JSON": "1"}
     command = [sys.executable, "-m", "cada_edge", "doctor"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.startswith("{")
