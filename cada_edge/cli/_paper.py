@@ -14,8 +14,8 @@ from cada_edge.cli._progress import stage_progress
 from cada_edge.cli.train import check_out
 from cada_edge.data.dataset import Dataset
 from cada_edge.data.readers import read_dataset
-from cada_edge.models import EncoderConfig, detector_class
-from cada_edge.training import TrainConfig, fit_config
+from cada_edge.models import EncoderConfig
+from cada_edge.training import TrainConfig, fit_config, trained_class
 
 
 def train_config(
@@ -34,7 +34,7 @@ def train_config(
     fields: dict[str, Any] = {"size_hw": (size, size) if size else None, "device": device, "seed": seed}
     return TrainConfig.of_kind(
         kind,
-        encoder=EncoderConfig(strides=detector_class(kind).default_strides, **_given(named)),
+        encoder=EncoderConfig(strides=trained_class(kind).default_strides, **_given(named)),
         fit=fit_config(kind, **_given({"iterations": iterations})),
         **_given(fields),
     )

@@ -88,8 +88,8 @@ def train(
     Interrupted, run the same command again: it goes on where it stopped. On several GPUs or
     machines start it with torchrun: ``torchrun --nproc-per-node 2 -m cada_edge train DATA``.
     """
-    from cada_edge.models import EncoderConfig, detector_class  # noqa: PLC0415  # heavy, and only this command needs it
-    from cada_edge.training import AugmentConfig, TrainConfig, fit_config  # noqa: PLC0415
+    from cada_edge.models import EncoderConfig  # noqa: PLC0415  # heavy, and only this command needs it
+    from cada_edge.training import AugmentConfig, TrainConfig, fit_config, trained_class  # noqa: PLC0415
     from cada_edge.training.extend import Base  # noqa: PLC0415
 
     wanted = {"iterations": iterations, "batch_size": batch_size, "learning_rate": learning_rate}
@@ -101,7 +101,7 @@ def train(
     if base is not None:
         config = base.settings(**steps, **rest)
     else:
-        strides_used = _strides(strides) if strides else detector_class(detector).default_strides
+        strides_used = _strides(strides) if strides else trained_class(detector).default_strides
         config = TrainConfig.of_kind(
             detector,
             parse_settings(settings or []),

@@ -80,7 +80,7 @@ def assign_roles(
     """
     units = _units(digests, groups or {}, seed)
     if len(units) < len(ROLES):
-        what = "groups of images" if groups else "different images"
+        what = f"different parts in {len(set(digests))} images (near-copies show one)" if groups else "different images"
         raise DataError(
             f"found {len(units)} {what}, expected at least {len(ROLES)}: one each to fit, align and calibrate; "
             "add more good images"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cada_edge.data.split import RoleFractions
 from cada_edge.errors import ConfigError
-from cada_edge.models.detector import class_of_settings, detector_class
+from cada_edge.models.detector import Detector, class_of_settings, detector_class, detector_kinds
 from cada_edge.models.encoder import EncoderConfig
 from cada_edge.models.flow import FlowConfig
 from cada_edge.models.head import CadaHeadConfig
@@ -159,9 +159,9 @@ class TrainConfig:
             settings: its own settings where they differ from the defaults, plain JSON values.
             others: any other field; ``encoder`` and ``fit`` default to what suits the detector.
 
-        Raises `BundleError` for an unknown kind and `ConfigError` for settings it does not take.
+        Raises `ConfigError` for a kind that is not trained here and for settings it does not take.
         """
-        cls = detector_class(kind)
+        cls = trained_class(kind)
         detector = from_json(cls.settings_type, dict(settings or {}))
         suited: dict[str, Any] = {"encoder": EncoderConfig(strides=cls.default_strides), "fit": fit_config(kind)}
         return TrainConfig(detector=detector, **{**suited, **others})
@@ -187,6 +187,17 @@ _PARTS: Mapping[str, type[Any]] = {
     "fit": FitConfig,
     "head_fit": HeadFitConfig,
 }
+
+
+def trained_class(kind: str) -> type[Detector]:
+    """The detector of this kind. Raises `ConfigError` for any but those that are trained here."""
+    kinds = [name for name in detector_kinds() if detector_class(name).settings_type in get_args(DetectorConfig)]
+    if kind not in kinds:
+        raise ConfigError(
+            f"TrainConfig.detector: got {kind!r}, expected one of {kinds}; a detector made elsewhere "
+            "gets its head by `cada-edge wrap`"
+        )
+    return detector_class(kind)
 
 
 def fit_config(kind: str, **changes: Any) -> FitConfig:

@@ -78,7 +78,7 @@ def test_fewer_than_three_different_images_are_refused(digests: list[str]) -> No
 def test_fewer_than_three_groups_are_refused() -> None:
     """Many images of two parts are still two."""
     digests = [str(number) for number in range(10)]
-    with pytest.raises(DataError, match="found 2 groups"):
+    with pytest.raises(DataError, match="found 2 different parts in 10 images"):
         assign_roles(digests, RoleFractions(), 0, {digest: int(digest) % 2 for digest in digests})
 
 

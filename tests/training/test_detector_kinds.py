@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from cada_edge.data.dataset import scan
+from cada_edge.errors import ConfigError
 from cada_edge.export.onnx import export_onnx
 from cada_edge.models import load_model
 from cada_edge.training import TrainConfig, fit_config, train
@@ -86,3 +87,10 @@ def test_the_memory_is_bounded_whatever_the_number_of_products(
         bundle = _train("patch-memory", small, items, tmp_path / str(count))
         detector = load_model(bundle).detector
         assert [len(detector.state_dict()[f"bank{i}"]) for i in range(2)] == [50, 50]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "patchmemory"])
+def test_a_kind_that_is_not_trained_is_refused(kind: str) -> None:
+    """A mistyped kind, or one that is only wrapped, is named beside those that can be trained."""
+    with pytest.raises(ConfigError, match=f"got '{kind}', expected one of .*'flow', 'patch-memory', 'revdist'"):
+        TrainConfig.of_kind(kind)
