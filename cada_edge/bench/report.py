@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cada_edge.bench.plots import overview_png, overview_svg
+from cada_edge.bench.records import make_folder
 from cada_edge.bench.table import COLUMNS, Table
 from cada_edge.imaging import write_atomic
 
@@ -23,6 +24,7 @@ def write_table(table: Table, out: Path) -> list[Path]:
     files = {"table.md": markdown(table).encode(), "table.json": f"{text}\n".encode()}
     if table.rows:
         files |= {"table.html": html(table).encode(), "table.png": overview_png(table, names(table))}
+    make_folder(out)
     for name, content in files.items():
         write_atomic(out / name, content)
     return [out / name for name in files]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from bench_kit import BROKEN, GRID, STUDENT, MakeBench, Ran, run
 
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves it out
-
-from bench_kit import BROKEN, GRID, STUDENT, MakeBench, Ran, run  # after the path is set
-
-from cada_edge.bench.grid import Bench, load_bench  # after the path is set
-from cada_edge.data.dataset import Dataset  # after the path is set
+from cada_edge.bench.grid import Bench, load_bench
+from cada_edge.data.dataset import Dataset
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def load(folder: Path, **changes: Any) -> Bench:
         ({"detectors": [{"name": "a b"}]}, r"detectors\.0\.name: got 'a b'"),
         ({"detectors": [{"name": "a"}, {"name": "a"}]}, "detectors: .*different"),
         ({"detectors": [{"name": "a", "width": 3}]}, r"detectors\.0\.width: unknown key"),
-        ({"detectors": [{"name": "a", "kind": "psychic"}]}, "detector a.*'psychic' is unknown"),
+        ({"detectors": [{"name": "a", "kind": "psychic"}]}, "detector a.*'psychic'.*revdist"),
         ({"detectors": [{"name": "a", "settings": {"widht": 3}}]}, r"detector a.*unknown keys \['widht'\]"),
         ({"detectors": [{"name": "a", "fit": {"iterations": 0}}]}, "detector a.*iterations"),
         ({"heads": [{"name": "h", "fit": {"target": "own?"}}]}, "head h.*target"),

@@ -16,9 +16,8 @@ from hypothesis.extra import numpy as hnp  # noqa: E402
 from cada_edge import alignment  # noqa: E402
 from cada_edge.errors import BundleError, ConfigError, EngineError  # noqa: E402
 from cada_edge.models import CadaHead, CadaHeadConfig, EncoderConfig, RevDistConfig, UnifiedModel  # noqa: E402
-from cada_edge.models.detector import detector_class  # noqa: E402
+from cada_edge.models.detector import cosine_distance, detector_class  # noqa: E402
 from cada_edge.models.head import build_head, describe, to_log  # noqa: E402
-from cada_edge.models.revdist import cosine_distance  # noqa: E402
 from cada_edge.models.runner import pick_device  # noqa: E402
 from cada_edge.models.unified import Smoother, image_score  # noqa: E402
 from cada_edge.protocols import check_batch  # noqa: E402

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from runtime_kit import Plc, make_bundle
 
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves it out
-
-from runtime_kit import Plc, make_bundle  # after the path is set
-
-from cada_edge.bundle import Bundle  # after the path is set
+from cada_edge.bundle import Bundle
 
 
 @pytest.fixture
