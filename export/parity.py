@@ -31,7 +31,9 @@ class Tolerance:
         map: aligned map, same units.
         u: raw map units.
         gamma: raw map units.
-        novelty: 1 is the limit beyond which an image is unlike everything known.
+        novelty: of its square; 1 is the limit beyond which an image is unlike everything known. The
+            root of a sum of squares enlarges rounding without bound near 0, where an image equals a
+            prototype and nothing is decided.
     """
 
     score: float = 1e-3
@@ -173,7 +175,8 @@ def _differences(expected: Prediction, got: Prediction) -> Float64Array:
     """float64 (N, 5, 2): per image and output, the maximum and the mean difference."""
     columns = []
     for name in OUTPUTS:
-        a, b = (getattr(p, name).astype(np.float64).reshape(len(expected), -1) for p in (expected, got))
+        power = 2 if name == "novelty" else 1
+        a, b = (getattr(p, name).astype(np.float64).reshape(len(expected), -1) ** power for p in (expected, got))
         gap = np.where(np.isfinite(b), np.abs(a - b), np.inf) / np.maximum(1.0, np.abs(a))
         columns.append(np.stack([gap.max(axis=1), gap.mean(axis=1)], axis=1))
     return np.stack(columns, axis=1)

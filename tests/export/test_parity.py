@@ -88,6 +88,16 @@ def test_a_difference_within_the_tolerance_passes() -> None:
     assert report.score.max == pytest.approx(1e-5, rel=0.1)
 
 
+@pytest.mark.parametrize(("level", "passes"), [(0.0, True), (1.0, False)])
+def test_novelty_is_compared_where_it_decides(level: float, passes: bool) -> None:
+    """Rounding at a prototype, enlarged by the root, passes; the same difference at the limit does not."""
+    reference, candidate = (
+        Brightness(lambda p, at=at: replace(p, novelty=np.full_like(p.score, at)))  # type: ignore[misc]  # bound now
+        for at in (level, level + 2e-3)
+    )
+    assert bool(check_parity(reference, candidate, pictures())) is passes
+
+
 def test_one_wrong_cell_of_one_image_is_found() -> None:
     """A single deviating map cell fails the gate and its image is named."""
 
