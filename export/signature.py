@@ -216,7 +216,7 @@ def _free_batch(small: ModelProto, pictures: Array) -> tuple[bytes, bool]:
         return small.SerializeToString(deterministic=True), False
     session = open_graph(small.SerializeToString())
     alone = np.concatenate([run_graph(session, pictures[i : i + 1]) for i in range(len(pictures))])
-    room = _ALONE_TOLERANCE * max(float(np.ptp(alone)), float(np.finfo(np.float32).tiny))
+    room = _ALONE_TOLERANCE * max(float(np.nan_to_num(np.ptp(alone))), float(np.finfo(np.float32).tiny))
     same = together.shape == alone.shape and np.allclose(together, alone, rtol=0, atol=room, equal_nan=True)
     kept = freed if same else small
     return kept.SerializeToString(deterministic=True), same

@@ -125,7 +125,7 @@ def train(
     bundle.write(out)
     if not keep_work:
         _discard(out)
-    rate = _supported_rate(len(bundle.roles()["calibrate"]))
+    rate = supported_rate(len(bundle.roles()["calibrate"]))
     console.print(f"wrote {out} (content digest {bundle.sha256[:12]})")
     if earlier is not None:
         _show_change(earlier, bundle, dataset, console)
@@ -237,6 +237,6 @@ def check_out(out: Path, force: bool) -> None:
         raise DataError(f"--out {out} exists; {advice}")
 
 
-def _supported_rate(images: int) -> float:
+def supported_rate(images: int) -> float:
     """The lowest usual false-reject rate that so many calibration images support."""
     return next((rate for rate in (0.01, 0.02, 0.05, 0.1, 0.2) if images + 1 >= 1 / rate), 0.5)

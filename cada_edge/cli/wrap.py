@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from cada_edge.cli._progress import stage_progress
-from cada_edge.cli.train import check_out
+from cada_edge.cli.train import check_out, supported_rate
 from cada_edge.data.dataset import check, scan
 from cada_edge.errors import ConfigError
 from cada_edge.export import ForeignOptions, export, open_foreign
@@ -103,7 +103,8 @@ def wrap(
     if as_json:
         typer.echo(json.dumps(_facts(graph, out, exported.sha256, exported.roles())))
     console.print(f"wrote {out} (content digest {exported.sha256[:12]})")
-    console.print(f"next: cada-edge calibrate {out} {data}")
+    rate = supported_rate(len(exported.roles()["calibrate"]))
+    console.print(f"next: cada-edge calibrate {out} {data} --target-frr {rate:g}")
 
 
 def _facts(graph: ForeignGraph, out: Path, digest: str, roles: dict[str, frozenset[str]]) -> dict[str, object]:

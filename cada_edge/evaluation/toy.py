@@ -28,6 +28,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.neighbors import KNeighborsRegressor
 
 from cada_edge.alignment import image_score, normalise
+from cada_edge.errors import DataError
 from cada_edge.evaluation.drawing import DEFECT, GOOD, INK, SOFT, STYLE
 from cada_edge.evaluation.metrics import BoolArray
 from cada_edge.imaging import write_atomic
@@ -205,7 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the parts drawn [0]")
     asked = parser.parse_args(arguments)
     toy = toy_example(asked.seed)
-    write(asked.out, toy)
+    try:
+        write(asked.out, toy)
+    except DataError as error:
+        parser.error(str(error))
     figures = ", ".join(f"{name} {100 * toy.auroc(name):.1f}" for name in toy.scores)
     sys.stdout.write(f"{asked.out}: pooled AUROC {figures}\n")
 

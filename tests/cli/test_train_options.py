@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cada_edge.cli.train import _supported_rate, check_out
+from cada_edge.cli.train import check_out, supported_rate
 from cada_edge.errors import DataError
 
 
@@ -33,4 +33,4 @@ def test_what_exists_is_replaced_by_force_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("images", "rate"), [(233, 0.01), (99, 0.01), (98, 0.02), (30, 0.05), (9, 0.1), (1, 0.5)])
 def test_the_advised_rate_is_one_the_images_support(images: int, rate: float) -> None:
     """n images support a rate of 1 / (n + 1) and above."""
-    assert _supported_rate(images) == rate
+    assert supported_rate(images) == rate

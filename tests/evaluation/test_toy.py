@@ -45,3 +45,10 @@ def test_the_script_leaves_a_picture(tmp_path: Path, capsys: pytest.CaptureFixtu
     height, width, _ = read_image(tmp_path / "toy.png").shape
     assert width > 2 * height > 800
     assert "before 66.6, by class 99.8, class-agnostic 99.8" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The script names the file it cannot write, without a traceback."""
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path / "nowhere" / "toy.png")])
+    assert "toy.png: cannot write the file" in capsys.readouterr().err
