@@ -23,6 +23,8 @@ from cada_edge.models.detector import LayeredDetector, Strides, register, resamp
 from cada_edge.models.ranges import check_ranges
 from cada_edge.types import MapSpec
 
+_FLOOR = 1e-4  # squared distance
+
 
 @dataclass(frozen=True)
 class PatchMemoryConfig:
@@ -104,9 +106,11 @@ def _local_mean(x: Tensor) -> Tensor:
 def nearest_distance(patches: Tensor, bank: Tensor) -> Tensor:
     """Distance to the nearest of K patches, as one matrix product: (N, C, h, w), (K, C) to (N, h, w).
 
-    ``|x - b|^2 = |x|^2 - 2 x.b + |b|^2``; rounding may take it below 0, hence the clamp.
+    ``|x - b|^2 = |x|^2 - 2 x.b + |b|^2``, a difference of large numbers: near 0 it is rounding, which
+    the root would enlarge a thousandfold. `_FLOOR` is added under the root, so that every backend
+    gives the same for a patch that is in the bank; usual distances, 0.5 and more, hardly feel it.
     """
     cells = patches.permute(0, 2, 3, 1)
     relative = torch.matmul(cells, (-2.0 * bank).T) + bank.square().sum(dim=1)
     squared = relative.amin(dim=3) + cells.square().sum(dim=3)
-    return squared.clamp_min(1e-12).sqrt()
+    return (squared.clamp_min(0) + _FLOOR).sqrt()

@@ -115,16 +115,16 @@ def test_nearest_distance_is_the_distance_to_the_nearest_patch() -> None:
     """The matrix product gives what comparing with every patch gives."""
     cells, bank = torch.randn(2, 5, 3, 4), torch.randn(7, 5)
     brute = (cells.permute(0, 2, 3, 1)[..., None, :] - bank).norm(dim=-1).amin(dim=-1)
-    torch.testing.assert_close(nearest_distance(cells, bank), brute, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(nearest_distance(cells, bank), brute, atol=1e-3, rtol=1e-3)
 
 
 def test_a_remembered_image_has_no_anomaly() -> None:
-    """Every patch of an image in the bank is at distance zero, up to rounding."""
+    """Every patch of an image in the bank is at distance zero, up to the floor."""
     detector = _detector("patch-memory")
     assert isinstance(detector, PatchMemory)
     features = _features(1)
     detector.remember([x.flatten(2).transpose(1, 2)[0] for x in detector.patches(features)])
-    assert float(detector(features).max()) < 1e-2
+    assert float(detector(features).max()) < 2e-2
     assert float(detector(_features(1, seed=9)).mean()) > 0.1
 
 
