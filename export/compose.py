@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import onnx
 import torch
 from onnx import GraphProto, ModelProto, TensorProto, compose, helper, version_converter
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from cada_edge.errors import ExportError
 from cada_edge.export.foreign import parse
 from cada_edge.export.graph import check_portable, simplify
 from cada_edge.export.normalise import DOMAIN, DOMAIN_VERSION, normalise_function, normalise_node, score_nodes
-from cada_edge.export.onnx import INPUT, OPSET, label, trace
+from cada_edge.export.onnx import INPUT, OPSET, label, serialised, trace
 from cada_edge.models.foreign import GRAPH
 from cada_edge.models.foreign_model import ForeignModel
 from cada_edge.types import MapSpec
@@ -57,12 +56,7 @@ def export_foreign(model: ForeignModel) -> bytes:
     _declare(proto.graph, model)
     label(proto, model)
     proto.ir_version = helper.find_min_ir_version_for(list(proto.opset_import), ignore_unknown=True)
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the graph around the foreign one is not valid ONNX: {error}") from error
-    content: bytes = proto.SerializeToString(deterministic=True)
-    return content
+    return serialised(proto, "the graph around the foreign one")
 
 
 class _Expectation(nn.Module):

@@ -45,10 +45,15 @@ def export_onnx(model: UnifiedModel) -> bytes:
     check_portable(proto.graph)
     _append_alignment(proto, model.map_spec)
     label(proto, model)
+    return serialised(proto, "the exported graph")
+
+
+def serialised(proto: ModelProto, what: str) -> bytes:
+    """The bytes of a graph that is valid ONNX; equal graphs give equal bytes. Raises `ExportError` naming `what`."""
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the exported graph is not valid ONNX: {error}") from error
+        raise ExportError(f"{what} is not valid ONNX: {error}") from error
     content: bytes = proto.SerializeToString(deterministic=True)
     return content
 
