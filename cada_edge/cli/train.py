@@ -34,6 +34,7 @@ _FIXED_BY_BASE = (
     "rotate_deg",
 )
 _OPTION_NAMES = {"settings": "--set"}
+FEW_ALIGNED = 8  # below it a mean and a spread over look-alikes are guesses
 
 
 def train(
@@ -125,11 +126,22 @@ def train(
     bundle.write(out)
     if not keep_work:
         _discard(out)
-    rate = supported_rate(len(bundle.roles()["calibrate"]))
-    console.print(f"wrote {out} (content digest {bundle.sha256[:12]})")
+    _tell(bundle, out, data, console)
     if earlier is not None:
         _show_change(earlier, bundle, dataset, console)
-    console.print(f"next: cada-edge calibrate {out} {data} --target-frr {rate:g}", soft_wrap=True)
+
+
+def _tell(bundle: Bundle, out: Path, data: Path, console: Console) -> None:
+    """What was written, what to doubt in it, and what comes next."""
+    aligned, held = (len(bundle.roles()[role]) for role in ("align", "calibrate"))
+    console.print(f"wrote {out} (content digest {bundle.sha256[:12]})")
+    if aligned < FEW_ALIGNED:
+        console.print(
+            f"warning: only {aligned} good image(s) set the scale of scores, expected {FEW_ALIGNED} or more; "
+            "judge nothing by this model before it has seen more",
+            style="yellow",
+        )
+    console.print(f"next: cada-edge calibrate {out} {data} --target-frr {supported_rate(held):g}", soft_wrap=True)
 
 
 def _dataset(data: Path, layout: str, console: Console) -> Dataset:
