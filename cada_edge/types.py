@@ -21,6 +21,7 @@ Float32Array = npt.NDArray[np.float32]
 ResizeRule = Literal["stretch", "letterbox"]
 Status = Literal["ok", "ng", "undecided"]
 FrameStatus = Literal["ok", "incomplete", "late"]
+FusionMode = Literal["features", "distances"]
 
 _RESIZE_RULES: tuple[ResizeRule, ...] = ("stretch", "letterbox")
 _STATUSES: tuple[Status, ...] = ("ok", "ng", "undecided")
@@ -29,6 +30,9 @@ _MIN_SIDE_PX, _MAX_SIDE_PX = 32, 4096
 # Below this, gamma - u is noise and the division would only amplify it. In units of the
 # raw map (cosine distances: 0..2). The head and every backend clamp to the same value.
 MIN_SPREAD = 1e-3
+
+# Under the root of a cosine's norms: two vectors of zeros have distance 1, not NaN.
+COSINE_FLOOR = 1e-12
 
 # Novelty at which an image stops being like anything known; fixed by the head's own scaling.
 NOVELTY_LIMIT = 1.0

@@ -3,7 +3,7 @@
 ::
 
     image --Feed--> foreign graph --Reading--> raw map --.
-      `--encoder--> descriptor --head--> u, gamma, novelty --CadaNormalize--> map --> score
+      `--encoder--> descriptor --head--> u, gamma, novelty --CadaNormalize--> map, score
 
 The parts of ours are traced from the torch modules that are the reference. The graph has the
 foreign file's opset, and at least `OPSET`: graphs can be converted upwards, seldom downwards.
@@ -20,15 +20,14 @@ from torch import Tensor, nn
 from cada_edge.errors import ExportError
 from cada_edge.export.foreign import parse
 from cada_edge.export.graph import check_portable, simplify
-from cada_edge.export.normalise import DOMAIN, DOMAIN_VERSION, normalise_function, normalise_node, score_nodes
+from cada_edge.export.normalise import DOMAIN, DOMAIN_VERSION, Fusion, normalise_function, normalise_node
 from cada_edge.export.onnx import INPUT, OPSET, label, serialised, trace
 from cada_edge.models.foreign import GRAPH
 from cada_edge.models.foreign_model import ForeignModel
-from cada_edge.types import MapSpec
 
 _OURS, _FOREIGN = "cada/", "foreign/"
 _ONE, _ONE_MAP = f"{_FOREIGN}picture", f"{_FOREIGN}picture_map"  # a batch of one
-_RAW, _EXPECTED = "raw_map", ("u", "gamma", "novelty")
+_EXPECTED = ("u", "gamma", "novelty")
 _MAP_ELEMENTS = {
     TensorProto.FLOAT: torch.float32,
     TensorProto.FLOAT16: torch.float16,
@@ -50,9 +49,9 @@ def export_foreign(model: ForeignModel) -> bytes:
         _foreign(foreign, model, opset),
         _reading(model, _MAP_ELEMENTS[foreign.graph.output[0].type.tensor_type.elem_type], opset),
         _expectation(model, opset),
-        _score(model.map_spec, opset),
     ]
-    proto = _joined(parts, opset)
+    # One layer in its own units, smoothed by the reading: the node aligns and scores.
+    proto = _joined(parts, Fusion("distances", (1.0,), model.map_spec, smooths=False), opset)
     _declare(proto.graph, model)
     label(proto, model)
     proto.ir_version = helper.find_min_ir_version_for(list(proto.opset_import), ignore_unknown=True)
@@ -81,7 +80,7 @@ def _feed(model: ForeignModel, opset: int) -> ModelProto:
 
 def _reading(model: ForeignModel, element: torch.dtype, opset: int) -> ModelProto:
     maps = torch.zeros(2, *model.detector.settings.map_hw, dtype=element)
-    return _ours(model.detector.reading, maps, "foreign_map", [_RAW], opset)
+    return _ours(model.detector.reading, maps, "foreign_map", ["layer_0"], opset)
 
 
 def _expectation(model: ForeignModel, opset: int) -> ModelProto:
@@ -126,20 +125,6 @@ def _call_per_picture(graph: GraphProto) -> None:
     graph.node.append(scan)
 
 
-def _score(spec: MapSpec, opset: int) -> ModelProto:
-    nodes, constants = score_nodes("map", "score", spec)
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "score",
-        [value("map", TensorProto.FLOAT, ["N", *spec.size_hw])],
-        [value("score", TensorProto.FLOAT, ["N"])],
-        constants,
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-    return _named(_at_opset(proto, opset), f"{_OURS}score/", {"map": "map", "score": "score"})
-
-
 def _at_opset(proto: ModelProto, opset: int) -> ModelProto:
     if proto.opset_import[0].version == opset:
         return proto
@@ -163,18 +148,15 @@ def _named(proto: ModelProto, prefix: str, names: Mapping[str, str]) -> ModelPro
     return renamed
 
 
-def _joined(parts: list[ModelProto], opset: int) -> ModelProto:
-    """One model of parts whose tensors meet by name; the alignment stands before the last, the score."""
-    *before, score = parts
+def _joined(parts: list[ModelProto], fusion: Fusion, opset: int) -> ModelProto:
+    """One model of parts whose tensors meet by name; the fused node comes last."""
     graph = helper.make_graph([], "cada_edge", [], [])
-    for part in before:
+    for part in parts:
         graph.node.extend(part.graph.node)
         graph.initializer.extend(part.graph.initializer)
-    graph.node.append(normalise_node(_RAW, "u", "gamma", "map"))
-    graph.node.extend(score.graph.node)
-    graph.initializer.extend(score.graph.initializer)
+    graph.node.append(normalise_node(fusion))
     imports = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)]
-    return helper.make_model(graph, opset_imports=imports, functions=[normalise_function(opset)])
+    return helper.make_model(graph, opset_imports=imports, functions=[normalise_function(fusion, opset)])
 
 
 def _declare(graph: GraphProto, model: ForeignModel) -> None:

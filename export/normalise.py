@@ -1,62 +1,232 @@
-"""The CADA normalisation as one ONNX node with a function body, and the score behind it.
+"""The fused CADA normalisation: one ONNX node with a function body, from distances to map and score.
+
+::
+
+    teacher_i, student_i --1 - cos--> distance_i --/ level_i--> upsampled --mean--> smoothed
+    smoothed --(S - u) / max(gamma - u, MIN_SPREAD)--> map --mean of the top k cells--> score
 
 Any ONNX runtime expands the function. A TensorRT plugin of the same name takes the node
-itself, because it carries ``plugin_version`` and ``plugin_namespace``.
+itself, because it carries ``plugin_version`` and ``plugin_namespace``. The node's attributes
+are the only place for its numbers: body and plugin both read them from there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 
-from cada_edge.types import MIN_SPREAD, MapSpec
+from cada_edge.alignment import gaussian_window
+from cada_edge.types import COSINE_FLOOR, MIN_SPREAD, FusionMode, MapSpec, require
 
-DOMAIN, OP_TYPE, DOMAIN_VERSION = "cada_edge", "CadaNormalize", 1
-_PLUGIN = {"plugin_version": "1", "plugin_namespace": ""}
-
-
-def normalise_node(raw: str, u: str, gamma: str, output: str) -> NodeProto:
-    """Node: float32 (N, h, w), (N,), (N,) to float32 (N, h, w), as `cada_edge.alignment.normalise`."""
-    return helper.make_node(OP_TYPE, [raw, u, gamma], [output], name=OP_TYPE, domain=DOMAIN, **_PLUGIN)
+DOMAIN, OP_TYPE, DOMAIN_VERSION = "cada_edge", "CadaNormalize", 2
+MAX_SCALES = 8
+OUTPUTS = ("map", "score")
+_PLUGIN = {"plugin_version": str(DOMAIN_VERSION), "plugin_namespace": ""}
 
 
-def normalise_function(opset: int) -> FunctionProto:
-    """Its body, ``(map - u) / max(gamma - u, MIN_SPREAD)``, in standard operators of `opset`."""
-    axes = numpy_helper.from_array(np.array([1, 2], np.int64))
-    floor = numpy_helper.from_array(np.array(MIN_SPREAD, np.float32))
-    nodes = [
-        helper.make_node("Constant", [], ["axes"], value=axes),
-        helper.make_node("Constant", [], ["floor"], value=floor),
-        helper.make_node("Sub", ["gamma", "u"], ["gap"]),
-        helper.make_node("Max", ["gap", "floor"], ["spread"]),
-        helper.make_node("Unsqueeze", ["spread", "axes"], ["spread_cells"]),
-        helper.make_node("Unsqueeze", ["u", "axes"], ["u_cells"]),
-        helper.make_node("Sub", ["map", "u_cells"], ["excess"]),
-        helper.make_node("Div", ["excess", "spread_cells"], ["aligned"]),
-    ]
+@dataclass(frozen=True)
+class Fusion:
+    """What one fused node is told.
+
+    Attributes:
+        mode: ``features`` reads teacher and student, float32 or float16 (N, C_i, h_i, w_i), for each
+            scale; ``distances`` reads one float32 map (N, h_i, w_i) for each.
+        levels: what each scale's distance is divided by, one to `MAX_SCALES` numbers > 0.
+        spec: size of the map, smoothing and fraction of the score.
+        smooths: false where the maps come smoothed already.
+    """
+
+    mode: FusionMode
+    levels: tuple[float, ...]
+    spec: MapSpec
+    smooths: bool = True
+
+    def __post_init__(self) -> None:
+        fits = 1 <= len(self.levels) <= MAX_SCALES and all(0 < level < float("inf") for level in self.levels)
+        require(fits, "Fusion.levels", self.levels, f"1 to {MAX_SCALES} finite numbers > 0")
+
+    @property
+    def taps(self) -> int:
+        """Length of the Gaussian window; 1 smooths nothing."""
+        return self.spec.smooth_taps if self.smooths else 1
+
+    @property
+    def tensors(self) -> list[str]:
+        """Names of the inputs that the detector makes, in the node's order."""
+        numbers = range(len(self.levels))
+        if self.mode == "distances":
+            return [f"layer_{i}" for i in numbers]
+        return [f"{side}_{i}" for i in numbers for side in ("teacher", "student")]
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of all inputs: the detector's, then the head's."""
+        return [*self.tensors, "u", "gamma"]
+
+    def attributes(self) -> dict[str, Any]:
+        """The node's attributes, as ONNX and the plugin's fields know them."""
+        return {
+            **_PLUGIN,
+            "mode": self.mode,
+            "levels": list(self.levels),
+            "map_size": list(self.spec.size_hw),
+            "window": [float(w) for w in gaussian_window(self.taps, self.spec.smooth_sigma)],
+            "top_k": self.spec.top_k,
+            "min_spread": MIN_SPREAD,
+            "cosine_floor": COSINE_FLOOR,
+        }
+
+
+def normalise_node(fusion: Fusion) -> NodeProto:
+    """The node; its tensors have the names of `Fusion.inputs` and `OUTPUTS`."""
+    return helper.make_node(OP_TYPE, fusion.inputs, list(OUTPUTS), name=OP_TYPE, domain=DOMAIN, **fusion.attributes())
+
+
+def normalise_function(fusion: Fusion, opset: int) -> FunctionProto:
+    """Its body in standard operators that mean the same in every opset from 17 on.
+
+    All arithmetic is float32. A NaN anywhere in a map gives a NaN score, as in
+    `cada_edge.alignment.image_score`.
+    """
+    body = _Body()
+    _add_constants(body, fusion.taps // 2)
+    _add_mean_map(body, fusion)
+    _add_smoothing(body, fusion.taps // 2)
+    _add_alignment(body)
+    _add_score(body)
     return helper.make_function(
         DOMAIN,
         OP_TYPE,
-        ["map", "u", "gamma"],
-        ["aligned"],
-        nodes,
+        fusion.inputs,
+        list(OUTPUTS),
+        body.nodes,
         [helper.make_opsetid("", opset)],
-        attributes=list(_PLUGIN),
+        attributes=list(fusion.attributes()),
     )
 
 
-def score_nodes(aligned: str, output: str, spec: MapSpec) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Nodes and constants for the mean of the highest `spec.top_k` cells: (N, h, w) to (N,)."""
-    height, width = spec.size_hw
-    constants = [
-        numpy_helper.from_array(np.array([-1, height * width], np.int64), "score_shape"),
-        numpy_helper.from_array(np.array([spec.top_k], np.int64), "score_k"),
-    ]
-    nodes = [
-        helper.make_node("Reshape", [aligned, "score_shape"], ["score_cells"], name="score/Reshape"),
-        helper.make_node(
-            "TopK", ["score_cells", "score_k"], ["score_top", "score_index"], name="score/TopK", axis=1, sorted=0
-        ),
-        helper.make_node("ReduceMean", ["score_top"], [output], name="score/ReduceMean", axes=[1], keepdims=0),
-    ]
-    return nodes, constants
+class _Body:
+    """Nodes in the order in which they are added; each result has a name of its own."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+
+    def add(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
+        return output
+
+    def constant(self, name: str, value: Sequence[int] | float) -> str:
+        kind = np.float32 if isinstance(value, float) else np.int64
+        return self.add("Constant", [], name, value=numpy_helper.from_array(np.array(value, kind)))
+
+    def attribute(self, name: str, field: str) -> str:
+        """A constant that takes its value from the node's attribute `name`; `field` says its type."""
+        self.add("Constant", [], name)
+        kinds = {"value_float": "FLOAT", "value_floats": "FLOATS", "value_int": "INT", "value_ints": "INTS"}
+        reference = self.nodes[-1].attribute.add(name=field, ref_attr_name=name)
+        reference.type = type(reference).AttributeType.Value(kinds[field])
+        return name
+
+    def chain(self, value: str, steps: Iterable[tuple[str, list[str]]], output: str) -> str:
+        """`value` through operators of further inputs, one after another."""
+        for number, (op, others) in enumerate(steps):
+            value = self.add(op, [value, *others], f"{output}_{number}")
+        self.nodes[-1].output[0] = output
+        return output
+
+
+def _add_constants(body: _Body, reach: int) -> None:
+    """What the attributes say, and the axes."""
+    for name, field in {"levels": "value_floats", "map_size": "value_ints", "min_spread": "value_float"}.items():
+        body.attribute(name, field)
+    body.attribute("top_k", "value_int")
+    for name, values in {"axis_0": [0], "axis_1": [1], "axes_12": [1, 2], "rows_of_cells": [0, -1]}.items():
+        body.constant(name, values)
+    if reach:
+        body.attribute("window", "value_floats")
+        body.constant("edges", [0, 0, reach, reach] * 2)
+        body.constant("column", [1, 1, -1, 1])
+        body.constant("row", [1, 1, 1, -1])
+
+
+def _add_mean_map(body: _Body, fusion: Fusion) -> None:
+    """Distances on a common scale, upsampled and averaged: ``mean_map`` (N, 1, H, W)."""
+    if fusion.mode == "features":
+        body.attribute("cosine_floor", "value_float")
+        body.constant("one", 1.0)
+    upsampled = [_add_scale(body, fusion.mode, i) for i in range(len(fusion.levels))]
+    body.add("Mean", upsampled, "mean_map")
+
+
+def _add_scale(body: _Body, mode: FusionMode, i: int) -> str:
+    distance = _add_cosine(body, i) if mode == "features" else _add_reading(body, i)
+    level = body.add("Gather", ["levels", body.constant(f"index_{i}", [i])], f"level_{i}", axis=0)
+    relative = body.add("Div", [distance, level], f"relative_{i}")
+    size = body.add("Shape", [relative], f"batch_{i}", start=0, end=2)
+    size = body.add("Concat", [size, "map_size"], f"size_{i}", axis=0)
+    return body.add(
+        "Resize",
+        [relative, "", "", size],
+        f"upsampled_{i}",
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+
+
+def _add_cosine(body: _Body, i: int) -> str:
+    """`cada_edge.models.detector.cosine_distance` of one scale: (N, 1, h_i, w_i)."""
+    t, s = (
+        body.add("Cast", [f"{side}_{i}"], f"{side}_fp32_{i}", to=TensorProto.FLOAT) for side in ("teacher", "student")
+    )
+    sums = {}
+    for name, pair in {"dot": [t, s], "tt": [t, t], "ss": [s, s]}.items():
+        product = body.add("Mul", pair, f"{name}_cells_{i}")
+        sums[name] = body.add("ReduceSum", [product, "axis_1"], f"{name}_{i}", keepdims=1)
+    steps: list[tuple[str, list[str]]] = [("Mul", [sums["ss"]]), ("Add", ["cosine_floor"]), ("Sqrt", [])]
+    inverse = body.chain(sums["tt"], [*steps, ("Reciprocal", [])], f"inverse_norm_{i}")
+    cosine = body.add("Mul", [sums["dot"], inverse], f"cosine_{i}")
+    return body.add("Sub", ["one", cosine], f"distance_{i}")
+
+
+def _add_reading(body: _Body, i: int) -> str:
+    cast = body.add("Cast", [f"layer_{i}"], f"layer_fp32_{i}", to=TensorProto.FLOAT)
+    return body.add("Unsqueeze", [cast, "axis_1"], f"distance_{i}")
+
+
+def _add_smoothing(body: _Body, reach: int) -> None:
+    """Separable Gaussian with replicated edges: ``smoothed`` (N, H, W)."""
+    value = "mean_map"
+    if reach:
+        value = body.add("Pad", [value, "edges"], "padded", mode="edge")
+        for way in ("column", "row"):
+            weights = body.add("Reshape", ["window", way], f"window_{way}")
+            value = body.add("Conv", [value, weights], f"smoothed_{way}")
+    body.add("Squeeze", [value, "axis_1"], "smoothed")
+
+
+def _add_alignment(body: _Body) -> None:
+    """``map = (smoothed - u) / max(gamma - u, min_spread)``, as `cada_edge.alignment.normalise`."""
+    body.add("Sub", ["gamma", "u"], "gap")
+    body.add("Max", ["gap", "min_spread"], "spread")
+    body.add("Unsqueeze", ["spread", "axes_12"], "spread_cells")
+    body.add("Unsqueeze", ["u", "axes_12"], "u_cells")
+    body.add("Sub", ["smoothed", "u_cells"], "excess")
+    body.add("Div", ["excess", "spread_cells"], "map")
+
+
+def _add_score(body: _Body) -> None:
+    """Mean of the top k cells; a sort knows no NaN, so it is looked for by itself."""
+    cells = body.add("Reshape", ["map", "rows_of_cells"], "cells")
+    count = body.add("Unsqueeze", ["top_k", "axis_0"], "top_count")
+    body.nodes.append(helper.make_node("TopK", [cells, count], ["top_cells", "top_index"], axis=1, sorted=0))
+    total = body.add("ReduceSum", ["top_cells", "axis_1"], "top_sum", keepdims=0)
+    divisor = body.add("Cast", ["top_k"], "top_divisor", to=TensorProto.FLOAT)
+    mean = body.add("Div", [total, divisor], "top_mean")
+    unreadable = body.add("Cast", [body.add("IsNaN", [cells], "nan_cells")], "nan_counts", to=TensorProto.FLOAT)
+    unreadable = body.add("ReduceSum", [unreadable, "axis_1"], "nan_count", keepdims=0)
+    broken = body.add("Cast", [unreadable], "has_nan", to=TensorProto.BOOL)
+    body.add("Where", [broken, body.constant("nan", float("nan")), mean], "score")

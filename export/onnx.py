@@ -21,14 +21,13 @@ from torch import Tensor, nn
 
 from cada_edge.errors import ExportError
 from cada_edge.export.graph import check_portable, simplify
-from cada_edge.export.normalise import DOMAIN, DOMAIN_VERSION, normalise_function, normalise_node, score_nodes
+from cada_edge.export.normalise import DOMAIN, DOMAIN_VERSION, Fusion, normalise_function, normalise_node
 from cada_edge.models.unified import UnifiedModel
-from cada_edge.types import MapSpec, to_json
+from cada_edge.types import to_json
 from cada_edge.version import __version__
 
 OPSET, IR_VERSION = 17, 8
 INPUT, OUTPUTS = "image", ("score", "map", "u", "gamma", "novelty")
-_RAW = "raw_map"
 
 
 def export_onnx(model: UnifiedModel) -> bytes:
@@ -41,9 +40,10 @@ def export_onnx(model: UnifiedModel) -> bytes:
         ExportError: torch cannot trace the model, or the graph is not valid ONNX.
         UnsupportedOpError: it needs operators outside the portable set.
     """
-    proto = _core_graph(model)
+    fusion = Fusion(model.detector.fusion_mode, model.detector.fusion_levels(), model.map_spec)
+    proto = _core_graph(model, fusion)
     check_portable(proto.graph)
-    _append_alignment(proto, model.map_spec)
+    _append_fusion(proto, fusion)
     label(proto, model)
     return serialised(proto, "the exported graph")
 
@@ -58,24 +58,24 @@ def serialised(proto: ModelProto, what: str) -> bytes:
     return content
 
 
-def _core_graph(model: UnifiedModel) -> ModelProto:
-    """Pixels to raw map, u, gamma and novelty, simplified, in the portable set or not."""
+def _core_graph(model: UnifiedModel, fusion: Fusion) -> ModelProto:
+    """Pixels to what the fused node reads, and novelty, simplified, in the portable set or not."""
     # Two images: a batch of one would let tracing mistake N for a constant 1.
     example = torch.zeros(2, *model.spec.size_hw, 3, dtype=torch.uint8)
-    proto = trace(_Core(model), example, [_RAW, "u", "gamma", "novelty"])
+    proto = trace(_Core(model), example, [*fusion.inputs, "novelty"])
     simplify(proto)
     return proto
 
 
 class _Core(nn.Module):
-    """`UnifiedModel.core` as a module's forward, which is what torch traces."""
+    """`UnifiedModel.fusion_inputs` as a module's forward, which is what torch traces."""
 
     def __init__(self, model: UnifiedModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.model.core(images)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.model.fusion_inputs(images)
 
 
 def trace(module: nn.Module, example: Tensor, outputs: list[str]) -> ModelProto:
@@ -116,16 +116,14 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _append_alignment(proto: ModelProto, spec: MapSpec) -> None:
-    """Add the CADA node and the score, and declare the outputs."""
+def _append_fusion(proto: ModelProto, fusion: Fusion) -> None:
+    """Add the fused node and declare the outputs."""
     graph = proto.graph
-    nodes, constants = score_nodes("map", "score", spec)
-    graph.node.extend([normalise_node(_RAW, "u", "gamma", "map"), *nodes])
-    graph.initializer.extend(constants)
-    proto.functions.append(normalise_function(OPSET))
+    graph.node.append(normalise_node(fusion))
+    proto.functions.append(normalise_function(fusion, OPSET))
     proto.opset_import.append(helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
     shapes: dict[str, list[str | int]] = {name: ["N"] for name in OUTPUTS}
-    shapes["map"] = ["N", *spec.size_hw]
+    shapes["map"] = ["N", *fusion.spec.size_hw]
     del graph.output[:]
     graph.output.extend(
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
 from cada_edge.errors import BundleError, ConfigError
-from cada_edge.types import MapSpec, from_json
+from cada_edge.types import COSINE_FLOOR, FusionMode, MapSpec, from_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from 3.11
@@ -29,11 +29,13 @@ class Detector(nn.Module, ABC):
         kind: its name in bundles, configurations and on the command line.
         settings_type: the frozen dataclass of its settings, plain JSON values only.
         default_strides: the encoder's strides it does best with.
+        fusion_mode: what `fusion_inputs` gives: pairs of features, or distances.
     """
 
     kind: ClassVar[str]
     settings_type: ClassVar[type[Any]]
     default_strides: ClassVar[Strides]
+    fusion_mode: ClassVar[FusionMode] = "distances"
 
     def __init__(self, settings: Any, strides: Strides, spec: MapSpec) -> None:
         super().__init__()
@@ -56,6 +58,18 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: list[Tensor]) -> Tensor:
         """Features (N, C_i, H/s_i, W/s_i) to the raw map, float32 (N, h, w), >= 0, not smoothed."""
+
+    def fusion_inputs(self, features: list[Tensor]) -> list[Tensor]:
+        """What an exported graph hands to the fused normalisation, which makes `forward`'s map of it.
+
+        Either teacher and student of each layer in turn, float32 (N, C_i, h_i, w_i), or a distance
+        of each layer, float32 (N, h_i, w_i).
+        """
+        return [self(features)]
+
+    def fusion_levels(self) -> tuple[float, ...]:
+        """What the distance of each layer is divided by, > 0."""
+        return (1.0,)
 
 
 class LayeredDetector(Detector):
@@ -85,6 +99,14 @@ class LayeredDetector(Detector):
             for i, d in enumerate(self.layer_distances(features))
         ]
         return torch.cat(maps, dim=1).mean(dim=1)
+
+    def fusion_inputs(self, features: list[Tensor]) -> list[Tensor]:
+        """The distances, unless redefined."""
+        return self.layer_distances(features)
+
+    def fusion_levels(self) -> tuple[float, ...]:
+        """`layer_level` as plain numbers."""
+        return tuple(float(level) for level in self.layer_level)
 
 
 class GradientDetector(LayeredDetector):
@@ -160,7 +182,7 @@ def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
     """
     dot = (teacher * student).sum(dim=1)
     norms = (teacher * teacher).sum(dim=1) * (student * student).sum(dim=1)
-    return 1.0 - dot * torch.rsqrt(norms + 1e-12)
+    return 1.0 - dot * torch.rsqrt(norms + COSINE_FLOOR)
 
 
 def resample(x: Tensor, size_hw: tuple[int, int]) -> Tensor:

@@ -23,7 +23,7 @@ from torch.nn import functional as F  # noqa: N812  # the field's usual name
 from cada_edge.errors import ConfigError
 from cada_edge.models.detector import GradientDetector, Strides, cosine_distance, register
 from cada_edge.models.ranges import check_ranges
-from cada_edge.types import MapSpec
+from cada_edge.types import FusionMode, MapSpec
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class RevDist(GradientDetector):
     kind: ClassVar[str] = "revdist"
     settings_type: ClassVar[type[Any]] = RevDistConfig
     default_strides: ClassVar[Strides] = (8, 16, 32)
+    fusion_mode: ClassVar[FusionMode] = "features"
 
     def __init__(self, config: RevDistConfig, channels: list[int], strides: Strides, spec: MapSpec) -> None:
         super().__init__(config, channels, strides, spec)
@@ -121,12 +122,20 @@ class RevDist(GradientDetector):
             self.heads.append(nn.Conv2d(width, count, 1))
             previous = width
 
-    def layer_distances(self, features: list[Tensor]) -> list[Tensor]:
-        """Cosine distance per layer, finest first: (N, C_i, h_i, w_i) to (N, h_i, w_i), 0..2."""
+    def pairs(self, features: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Standardised and rebuilt features per layer, finest first, each (N, C_i, h_i, w_i)."""
         teacher = self.scaler(features)
         x = self.expand(self.neck(teacher))
         student = []
         for stage, head, goal in zip(self.stages, self.heads, reversed(teacher), strict=True):
             x = stage(x, (goal.shape[2], goal.shape[3]))
             student.append(head(x))
-        return [cosine_distance(t, s) for t, s in zip(teacher, reversed(student), strict=True)]
+        return list(zip(teacher, reversed(student), strict=True))
+
+    def layer_distances(self, features: list[Tensor]) -> list[Tensor]:
+        """Cosine distance per layer, finest first: (N, C_i, h_i, w_i) to (N, h_i, w_i), 0..2."""
+        return [cosine_distance(teacher, student) for teacher, student in self.pairs(features)]
+
+    def fusion_inputs(self, features: list[Tensor]) -> list[Tensor]:
+        """Teacher and student of each layer in turn."""
+        return [x for pair in self.pairs(features) for x in pair]

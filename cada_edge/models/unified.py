@@ -48,6 +48,13 @@ class UnifiedModel(nn.Module):
         u, gamma = self.head(descriptor).unbind(dim=1)
         return self.raw_map(features), u, gamma, self.head.novelty(descriptor)
 
+    def fusion_inputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images uint8 (N, H, W, 3) to `Detector.fusion_inputs`, then u, gamma and novelty (N,)."""
+        features = self.encoder(self.standardise(images))
+        descriptor = describe(features)
+        u, gamma = self.head(descriptor).unbind(dim=1)
+        return (*self.detector.fusion_inputs(features), u, gamma, self.head.novelty(descriptor))
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Images uint8 (N, H, W, 3) to score (N,), aligned map (N, h, w), u, gamma and novelty (N,)."""
         raw, u, gamma, novelty = self.core(images)
