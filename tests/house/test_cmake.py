@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-CMAKE_DIR = Path(__file__).resolve().parents[2] / "cmake"
+from cada_edge.export.plugin import CMAKE
+
+CMAKE_DIR = CMAKE
 PLAIN = "#define NV_TENSORRT_MAJOR 10 //!< major\n#define NV_TENSORRT_MINOR 3\n#define NV_TENSORRT_PATCH 0\n"
 ALIASED = "".join(
     f"#define TRT_{part}_ENTERPRISE {number}\n#define NV_TENSORRT_{part} TRT_{part}_ENTERPRISE //!< alias\n"
@@ -136,6 +138,7 @@ def test_the_project_configures_and_reports_without_tensorrt(tmp_path: Path) -> 
         "-G",
         "Unix Makefiles",
         "-DTensorRT_NO_SYSTEM_PATHS=ON",
+        "-DCADA_EDGE_BUILD_PLUGIN=OFF",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
