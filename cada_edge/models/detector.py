@@ -93,10 +93,14 @@ class LayeredDetector(Detector):
         """Distance per layer, finest first: (N, C_i, h_i, w_i) to (N, h_i, w_i), >= 0."""
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Mean over layers of ``distance / layer_level``, bilinearly upsampled: (N, h, w), >= 0."""
+        """Features to the raw map, (N, h, w), >= 0."""
+        return self.combined(self.layer_distances(features))
+
+    def combined(self, distances: list[Tensor]) -> Tensor:
+        """Mean over layers of ``distance / layer_level``, bilinearly upsampled: (N, h_i, w_i) to (N, h, w), >= 0."""
         maps = [
             F.interpolate(d[:, None] / self.layer_level[i], size=self.map_size_hw, mode="bilinear", align_corners=False)
-            for i, d in enumerate(self.layer_distances(features))
+            for i, d in enumerate(distances)
         ]
         return torch.cat(maps, dim=1).mean(dim=1)
 

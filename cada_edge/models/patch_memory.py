@@ -97,14 +97,27 @@ class PatchMemory(LayeredDetector):
         """Euclidean distance to the nearest patch per group: (N, h, w), >= 0."""
         return [nearest_distance(x, self.bank(number)) for number, x in enumerate(self.patches(features))]
 
+    def distances_without(self, features: list[Tensor], barred: list[Tensor]) -> list[Tensor]:
+        """`layer_distances` as if some patches were not in the bank.
+
+        Args:
+            features: of N images, (N, C_i, h_i, w_i).
+            barred: per group bool (N, K), the patches that each image must do without. An image
+                that would be left with none keeps them all.
+        """
+        spared = [rows & ~rows.all(dim=1, keepdim=True) for rows in barred]
+        return [nearest_distance(x, self.bank(i), spared[i]) for i, x in enumerate(self.patches(features))]
+
 
 def _local_mean(x: Tensor) -> Tensor:
     """Mean over 3x3 cells, fewer at the border: (N, C, h, w) to the same."""
     return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
-def nearest_distance(patches: Tensor, bank: Tensor) -> Tensor:
+def nearest_distance(patches: Tensor, bank: Tensor, barred: Tensor | None = None) -> Tensor:
     """Distance to the nearest of K patches, as one matrix product: (N, C, h, w), (K, C) to (N, h, w).
+
+    `barred`, bool (N, K), names patches that do not count for an image.
 
     ``|x - b|^2 = |x|^2 - 2 x.b + |b|^2``, a difference of large numbers: near 0 it is rounding, which
     the root would enlarge a thousandfold. `_FLOOR` is added under the root, so that every backend
@@ -112,5 +125,7 @@ def nearest_distance(patches: Tensor, bank: Tensor) -> Tensor:
     """
     cells = patches.permute(0, 2, 3, 1)
     relative = torch.matmul(cells, (-2.0 * bank).T) + bank.square().sum(dim=1)
+    if barred is not None:
+        relative = relative.masked_fill(barred[:, None, None, :], float("inf"))
     squared = relative.amin(dim=3) + cells.square().sum(dim=3)
     return (squared.clamp_min(0) + _FLOOR).sqrt()

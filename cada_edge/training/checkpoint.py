@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +40,12 @@ class Checkpoint:
         """Write what took long to find, for `restore`. Raises `DataError` when the disk is full."""
         self._write({str(number): tensor for number, tensor in enumerate(tensors)}, {})
 
-    def restore(self, take: Callable[[list[Tensor]], None], world: World) -> bool:
-        """Hand what `keep` wrote to `take`; False without a checkpoint. Raises `TrainingError` as `load`."""
+    def restore(self, world: World) -> list[Tensor] | None:
+        """What `keep` wrote; None without a checkpoint. Raises `TrainingError` as `load`."""
         found = self._read(world)
         if found is None:
-            return False
-        take([found[1][str(number)].to(world.device) for number in range(len(found[1]))])
-        return True
+            return None
+        return [found[1][str(number)].to(world.device) for number in range(len(found[1]))]
 
     def _write(self, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
         content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

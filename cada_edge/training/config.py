@@ -93,7 +93,8 @@ class HeadFitConfig:
             to explain defects away; for comparison only), the mean over its ``neighbours``, or
             that mean with room for their ``spread`` in gamma.
         neighbours: look-alike held-out views, variations counted too, whose statistics are averaged
-            into one target; the nearer the more they weigh.
+            into one target; the nearer the more they weigh. Where the images that were fitted
+            count as well (patch memory), it grows as the views do.
         iterations: full-batch optimiser steps.
         learning_rate: of AdamW, cosine to zero.
         weight_decay: of AdamW; the head must not memorise single images.

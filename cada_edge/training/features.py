@@ -48,6 +48,12 @@ def views(items: Sequence[Item], copies: int) -> list[View]:
     return [View(item.path, item.sha256, copy) for copy in range(copies + 1) for item in items]
 
 
+def picture_numbers(views: Sequence[View]) -> Tensor:
+    """Which picture each view shows, int64 (len(views),): variations of one share its number."""
+    numbers = {digest: i for i, digest in enumerate(sorted({view.sha256 for view in views}))}
+    return torch.tensor([numbers[view.sha256] for view in views])
+
+
 class FeatureStore:
     """Features of a list of views, on disk.
 

@@ -16,13 +16,7 @@ from cada_edge.models.head import CadaHead, to_log
 from cada_edge.training.config import HeadFitConfig
 from cada_edge.training.features import Tick
 from cada_edge.training.fit_novelty import fit_novelty
-from cada_edge.training.targets import (
-    MapStatistics,
-    neighbour_weights,
-    neighbourhood_targets,
-    own_weights,
-    typical_distance,
-)
+from cada_edge.training.targets import Anchors, MapStatistics, kind_targets, neighbourhoods
 
 _REACH_MARGIN, _LEAST_REACH = 1.1, 0.5
 
@@ -33,15 +27,21 @@ class HeadData:
 
     Attributes:
         seen: descriptors of the images the detector was fitted on, float32 (F, D).
-        anchors: descriptors of held-out good images, float32 (A, D).
-        picture: which picture each anchor shows (variations share it), int64 (A,).
-        statistics: of the anchors' raw maps, (A,) each.
+        held: descriptors of good images it was not fitted on, float32 (H, D).
+        picture: which picture each image of `seen`, then of `held`, shows (variations share it), int64 (F + H,).
+        statistics: of the raw maps of `held` (H,), or, from a detector that can do without an
+            image it has learned, of `seen` and `held` (F + H,).
     """
 
     seen: Tensor
-    anchors: Tensor
+    held: Tensor
     picture: Tensor
     statistics: MapStatistics
+
+    @property
+    def descriptors(self) -> Tensor:
+        """Of all images, float32 (F + H, D)."""
+        return torch.cat([self.seen, self.held])
 
 
 def fit_head(head: CadaHead, data: HeadData, config: HeadFitConfig, seed: int, tick: Tick) -> float:
@@ -49,14 +49,14 @@ def fit_head(head: CadaHead, data: HeadData, config: HeadFitConfig, seed: int, t
 
     Raises `TrainingError` when descriptors or maps are not finite.
     """
-    everything = torch.cat([data.seen, data.anchors])
+    everything = data.descriptors
     if not all(bool(t.isfinite().all()) for t in (everything, data.statistics.mean, data.statistics.peak)):
         raise TrainingError(
             "features or anomaly maps are not finite; check --encoder-weights and lower --learning-rate"
         )
     head.input_mean.copy_(everything.mean(dim=0))
     head.input_std.copy_(everything.std(dim=0, correction=0).clamp_min(1e-3))
-    fit_novelty(head.novelty, data.seen, data.anchors, int(data.picture.max()) + 1)
+    fit_novelty(head.novelty, data.seen, data.held, len(torch.unique(data.picture[len(data.seen) :])))
     targets = _standardised_targets(head, data, config)
     with _one_thread():
         return _regress(head, everything, targets, config, seed=seed, tick=tick)
@@ -74,20 +74,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def _standardised_targets(head: CadaHead, data: HeadData, config: HeadFitConfig) -> Tensor:
-    """Log-targets (F + A, 2), standardised; the scaling is stored in the head."""
-    seen, anchors = ((x - head.input_mean) / head.input_std for x in (data.seen, data.anchors))
-    own = data.picture[:, None] == data.picture[None, :]
-    typical = typical_distance(anchors, data.picture)
-
-    def targets_of(queries: Tensor, same: Tensor | None) -> tuple[Tensor, Tensor]:
-        if config.target == "own":
-            weights = own_weights(queries, anchors, same)
-        else:
-            weights = neighbour_weights(queries, anchors, same, config.neighbours, typical)
-        return neighbourhood_targets(weights, data.statistics, spread=config.target == "spread")
-
-    parts = [targets_of(seen, None), targets_of(anchors, own)]
-    logs = torch.cat([to_log(u, gamma) for u, gamma in parts])
+    """Log-targets (F + H, 2), standardised; the scaling is stored in the head."""
+    queries = (data.descriptors - head.input_mean) / head.input_std
+    count = len(data.statistics.mean)
+    anchors = Anchors(queries[-count:], data.picture[-count:], data.statistics)
+    denser = count / len(data.held)  # the same part of a product, however many of its images are anchors
+    neighbours = None if config.target == "own" else round(config.neighbours * denser)
+    around = neighbourhoods(queries, data.picture, anchors, neighbours)
+    logs = to_log(*kind_targets(around, spread=config.target == "spread"))
     head.log_mean.copy_(logs.mean(dim=0))
     head.log_std.copy_(logs.std(dim=0, correction=0).clamp_min(1e-3))
     targets: Tensor = (logs - head.log_mean) / head.log_std

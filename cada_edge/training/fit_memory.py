@@ -16,21 +16,33 @@ _PROJECTED = 64  # distances survive a random projection (Johnson and Lindenstra
 @torch.inference_mode()
 def fit_memory(
     memory: PatchMemory, store: FeatureStore, *, seed: int, world: World, checkpoint: Checkpoint, tick: Tick
-) -> None:
-    """Fill `memory` in place from `store`; every process computes the same."""
+) -> list[Tensor]:
+    """Fill `memory` in place from `store`; every process computes the same.
+
+    Returns, per bank, the row of `store` each patch was taken from: int64 (K,).
+    """
     memory.to(world.device).eval()
-    if checkpoint.restore(memory.remember, world):
-        return
+    kept = checkpoint.restore(world)
+    if kept is None:
+        kept = _remembered(memory, store, seed, world, tick)
+        if world.leads:
+            checkpoint.keep(kept)
+    half = len(kept) // 2
+    memory.remember(kept[:half])
+    return kept[half:]
+
+
+def _remembered(memory: PatchMemory, store: FeatureStore, seed: int, world: World, tick: Tick) -> list[Tensor]:
+    """The banks, float32 (K, C_g) each, then the rows their patches come from, int64 (K,) each."""
     generator = torch.Generator().manual_seed(seed)
     drawn = _draw(memory, store, generator, world)
     size = min(memory.settings.bank_size, *(len(cells) for cells in drawn))
-    banks = []
+    banks, rows = [], []
     for number, cells in enumerate(drawn):
         chosen = coreset(_project(cells, generator), size, _part(tick, number, len(drawn)))
         banks.append(cells[chosen].clone())
-    memory.remember(banks)
-    if world.leads:
-        checkpoint.keep(banks)
+        rows.append(chosen // (len(cells) // len(store.views)))  # every view gave as many
+    return [*banks, *rows]
 
 
 def _draw(memory: PatchMemory, store: FeatureStore, generator: torch.Generator, world: World) -> list[Tensor]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cada_edge.bundle import Bundle, Manifest, Stage, data_sha256
@@ -22,19 +23,19 @@ from cada_edge.models.encoder import Encoder, image_spec
 from cada_edge.models.head import CadaHead, describe
 from cada_edge.models.patch_memory import PatchMemory
 from cada_edge.models.store import components, model_files
-from cada_edge.models.unified import UnifiedModel, image_score
+from cada_edge.models.unified import UnifiedModel
 from cada_edge.training.checkpoint import Checkpoint
 from cada_edge.training.config import TrainConfig
 from cada_edge.training.distributed import World, world
 from cada_edge.training.extend import Base
 from cada_edge.training.features import Encoding, FeatureStore, Tick, encode_views, views
 from cada_edge.training.fit_detector import fit_detector, set_layer_levels
-from cada_edge.training.fit_head import HeadData, fit_head
+from cada_edge.training.fit_head import fit_head
 from cada_edge.training.fit_memory import fit_memory
+from cada_edge.training.head_data import LeavingOut, groups_of, head_data
 from cada_edge.training.lock import work_lock
 from cada_edge.training.look_alikes import look_alike_groups
 from cada_edge.training.roles import share_roles
-from cada_edge.training.targets import MapStatistics
 from cada_edge.version import __version__
 
 Progress = Callable[[str, int, int], None]
@@ -47,11 +48,13 @@ class Stores:
     Attributes:
         fit: features the detector learns from.
         align: features of held-out images the head learns from.
+        group_of: sha256 of each picture to its group of look-alikes.
         key: digest of all that determines the features.
     """
 
     fit: FeatureStore
     align: FeatureStore
+    group_of: Mapping[str, int]
     key: str
 
 
@@ -106,10 +109,12 @@ def train(
         model, detector = _build(config, base)
         run = _Run(work, features or work / "features", here, progress, base)
         store = _encode(config, model, different, run)
-        roles, split = _roles(config, store, run)
+        group_of = _look_alikes(store, run)
+        known = base.roles if base else None
+        roles, split = share_roles(list(group_of), np.array(list(group_of.values())), config.roles, config.seed, known)
         fit, align = (store.select({d for d, r in roles.items() if r == role}) for role in ("fit", "align"))
         key = store.key if base is None else f"{store.key} after {base.sha256}"
-        results = _fit(config, model, detector, Stores(fit, align, key), run)
+        results = _fit(config, model, detector, Stores(fit, align, group_of, key), run)
         origin = {} if base is None else {"extends": base.sha256}
         return _bundle(config, model, roles, {**results, **split, **origin}) if here.leads else None
 
@@ -177,14 +182,14 @@ def _features_folder(run: _Run) -> Path:
     return run.features if machine == 0 else run.features.with_name(f"{run.features.name}-{machine}")
 
 
-def _roles(config: TrainConfig, store: FeatureStore, run: _Run) -> tuple[dict[str, Role], dict[str, Any]]:
-    """Roles as `share_roles` gives them; every process goes by the first one's groups."""
+def _look_alikes(store: FeatureStore, run: _Run) -> dict[str, int]:
+    """Digest of each picture to its group of look-alikes; every process goes by the first one's groups."""
     digests = [view.sha256 for view in store.views if view.copy == 0]
     count = len(digests)  # originals stand before their variations
     originals = FeatureStore(store.views[:count], store.maps, store.index[:count])
     groups = look_alike_groups(torch.cat([describe(features) for features in originals.batches(torch.device("cpu"))]))
-    shared = run.world.from_first(torch.from_numpy(groups)).numpy()
-    return share_roles(digests, shared, config.roles, config.seed, run.base.roles if run.base else None)
+    shared: list[int] = run.world.from_first(torch.from_numpy(groups)).tolist()
+    return dict(zip(digests, shared, strict=True))
 
 
 def _fit(
@@ -194,35 +199,41 @@ def _fit(
     # The weights of an extended detector belong to the statistics they grew with.
     if run.base is None or isinstance(detector, PatchMemory):
         detector.scaler.set_statistics(*stores.fit.channel_statistics())
-    results = _fit_detector(config, detector, stores, run)
+    results, leaving_out = _fit_detector(config, detector, stores, run)
     set_layer_levels(detector, stores.align, run.world)
     if not run.world.leads:
         return {}
-    data = _head_data(model.to(run.world.device), stores, run.world)
+    device = run.world.device
+    tick = run.tick("map good images")
+    data = head_data(model.to(device), stores.fit, stores.align, device=device, tick=tick, leaving_out=leaving_out)
     error = fit_head(model.cpu().head, data, config.head_fit, seed=config.seed, tick=run.tick("fit head"))
     return {
         **results,
         "head_error": error,
         "views_fit": len(stores.fit.views),
         "views_align": len(stores.align.views),
+        "views_left_out": len(stores.fit.views) if leaving_out else 0,
         "processes": run.world.size,
         "threads": torch.get_num_threads(),
     }
 
 
-def _fit_detector(config: TrainConfig, detector: LayeredDetector, stores: Stores, run: _Run) -> dict[str, Any]:
-    """Fit by whatever the detector learns by."""
+def _fit_detector(
+    config: TrainConfig, detector: LayeredDetector, stores: Stores, run: _Run
+) -> tuple[dict[str, Any], LeavingOut | None]:
+    """Fit by whatever the detector learns by; figures of it, and how it does without an image, if it can."""
     checkpoint = Checkpoint(run.work / "detector.safetensors", _run_key(config, stores, run.world))
     tick = run.tick("fit detector")
     if isinstance(detector, PatchMemory):
-        fit_memory(detector, stores.fit, seed=config.seed, world=run.world, checkpoint=checkpoint, tick=tick)
-        return {"patches": len(detector.bank(0))}
+        origins = fit_memory(detector, stores.fit, seed=config.seed, world=run.world, checkpoint=checkpoint, tick=tick)
+        leaving_out = LeavingOut(detector, origins, groups_of(stores.fit, stores.group_of))
+        return {"patches": len(detector.bank(0))}, leaving_out
     if not isinstance(detector, GradientDetector):
         raise ConfigError(f"detector {detector.kind!r} has no way to be fitted")
     loss = fit_detector(
         detector, stores.fit, config.fit, seed=config.seed, world=run.world, checkpoint=checkpoint, tick=tick
     )
-    return {"detector_loss": loss}
+    return {"detector_loss": loss}, None
 
 
 def _run_key(config: TrainConfig, stores: Stores, here: World) -> str:
@@ -233,24 +244,6 @@ def _run_key(config: TrainConfig, stores: Stores, here: World) -> str:
     facts.append([(view.sha256, view.copy) for view in stores.fit.views])
     facts.append(stores.key)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-@torch.inference_mode()
-def _head_data(model: UnifiedModel, stores: Stores, here: World) -> HeadData:
-    """Descriptors of all images, and map statistics of the held-out ones."""
-    seen = torch.cat([describe(f).cpu() for f in stores.fit.batches(here.device)])
-    anchors, means, peaks = [], [], []
-    for features in stores.align.batches(here.device):
-        maps = model.raw_map(features)
-        anchors.append(describe(features).cpu())
-        means.append(maps.mean(dim=(1, 2)).cpu())
-        peaks.append(image_score(maps, model.map_spec).cpu())
-    numbers = {digest: i for i, digest in enumerate(sorted({v.sha256 for v in stores.align.views}))}
-    picture = torch.tensor([numbers[view.sha256] for view in stores.align.views])
-    # Inference tensors cannot enter the head's graph; clones outside inference mode can.
-    with torch.inference_mode(mode=False):
-        statistics = MapStatistics(torch.cat(means).clone(), torch.cat(peaks).clone())
-        return HeadData(seen.clone(), torch.cat(anchors).clone(), picture.clone(), statistics)
 
 
 def _bundle(config: TrainConfig, model: UnifiedModel, roles: Mapping[str, Role], results: dict[str, Any]) -> Bundle:

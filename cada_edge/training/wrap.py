@@ -28,7 +28,7 @@ from cada_edge.models.store import components, model_files
 from cada_edge.models.unified import image_score
 from cada_edge.training.config import AugmentConfig, HeadFitConfig
 from cada_edge.training.encode import open_describer
-from cada_edge.training.features import Encoding, View, views
+from cada_edge.training.features import Encoding, View, picture_numbers, views
 from cada_edge.training.fit_head import HeadData, fit_head
 from cada_edge.training.look_alikes import look_alike_groups
 from cada_edge.training.roles import share_roles
@@ -104,7 +104,8 @@ def wrap(config: WrapConfig, foreign: ForeignGraph, items: Sequence[Item], progr
     maps = _maps(model, encoding, align, lambda d, t: progress("run the foreign detector", d, t))
     maps = _set_range(model.detector.reading, maps)
     statistics = MapStatistics(maps.mean(dim=(1, 2)), image_score(maps, model.map_spec))
-    data = HeadData(descriptors[seen], descriptors[held], _numbers(align), statistics)
+    numbers = picture_numbers(pictures)
+    data = HeadData(descriptors[seen], descriptors[held], torch.cat([numbers[seen], numbers[held]]), statistics)
     error = fit_head(model.head, data, config.head_fit, seed=config.seed, tick=lambda d, t: progress("fit head", d, t))
     results |= {"head_error": error, "views_align": len(align), "threads": torch.get_num_threads()}
     return _bundle(config, foreign, model, roles, results)
@@ -124,12 +125,6 @@ def _build(config: WrapConfig, foreign: ForeignGraph) -> ForeignModel:
 
 def _rows(pictures: Sequence[View], roles: dict[str, Role], role: Role) -> list[int]:
     return [row for row, view in enumerate(pictures) if roles[view.sha256] == role]
-
-
-def _numbers(pictures: Sequence[View]) -> Tensor:
-    """Which picture each view shows, int64 (len(pictures),)."""
-    numbers = {digest: i for i, digest in enumerate(sorted({view.sha256 for view in pictures}))}
-    return torch.tensor([numbers[view.sha256] for view in pictures])
 
 
 def _descriptors(encoding: Encoding, pictures: Sequence[View], tick: Callable[[int, int], None]) -> Tensor:
