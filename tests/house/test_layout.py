@@ -118,7 +118,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(built: Path) -> None:
     assert {name for name in code if name.endswith(".py")} == expected_modules()
     assert "cada_edge/py.typed" in code
     assert {Path(name).suffix for name in code} <= {".py", ".typed", ".j2", ".yaml", *PLUGIN_SUFFIXES}
-    built_there = {"export/plugin/launch.cu", "cmake/CMakeLists.txt"}
+    built_there = {"export/plugin/launch.cu", "export/plugin/host/cuda_shim.h", "cmake/CMakeLists.txt"}
     assert {f"cada_edge/{name}" for name in built_there} <= code
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
