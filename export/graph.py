@@ -88,7 +88,7 @@ def _fold_once(model: ModelProto, shapes: dict[str, list[int | None]]) -> bool:
         for name, array in zip(node.output, value, strict=False):
             constants[name] = numpy_helper.from_array(np.asarray(array), name)
     folded = len(kept) < len(graph.node)
-    _replace(graph, kept, list(constants.values()))
+    replace(graph, kept, list(constants.values()))
     return folded
 
 
@@ -169,7 +169,7 @@ def fold_pads(graph: GraphProto) -> None:
         if amounts is not None and _add_pads(conv, amounts):
             conv.input[0] = pad.input[0]
             gone.append(pad.output[0])
-    _replace(graph, [n for n in graph.node if n.output[0] not in gone], list(graph.initializer))
+    replace(graph, [n for n in graph.node if n.output[0] not in gone], list(graph.initializer))
 
 
 def _zero_padding(pad: NodeProto, constants: dict[str, onnx.TensorProto]) -> list[int] | None:
@@ -206,7 +206,7 @@ def drop_unused(graph: GraphProto) -> None:
         if needed.intersection(node.output):
             needed.update(node.input)
             kept.append(node)
-    _replace(graph, kept[::-1], [t for t in graph.initializer if t.name in needed])
+    replace(graph, kept[::-1], [t for t in graph.initializer if t.name in needed])
 
 
 def _bypass_identities(graph: GraphProto) -> None:
@@ -220,7 +220,8 @@ def _bypass_identities(graph: GraphProto) -> None:
             source[node.output[0]] = node.input[0]
 
 
-def _replace(graph: GraphProto, nodes: list[NodeProto], initializers: list[onnx.TensorProto]) -> None:
+def replace(graph: GraphProto, nodes: list[NodeProto], initializers: list[onnx.TensorProto]) -> None:
+    """Give `graph` these nodes and initializers, some of which may be its own, in place."""
     # Copies first: clearing a repeated field frees the messages it held.
     nodes, initializers = [_copy(n) for n in nodes], [_copy(t) for t in initializers]
     del graph.node[:]
