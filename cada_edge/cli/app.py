@@ -61,6 +61,7 @@ COMMANDS = {
     "evaluate": Command("evaluate", "Measure a bundle on labelled images and write a report."),
     "bench-accuracy": Command("train", "Train and evaluate a grid of detectors, heads and seeds; write one table."),
     "export": Command("train", "Add the ONNX graph to a bundle, checked against the model."),
+    "engine": Command("export", "Build a TensorRT engine of the bundle's graph, on the device that will run it."),
     "plugin": Command("export", "Build the TensorRT plugin on this device, or say what a build would use."),
     "run": Command("runtime", "Run a line: camera in, verdicts out to the PLC."),
     "watch": Command("runtime", "Read a running line over Modbus TCP, as its PLC does."),

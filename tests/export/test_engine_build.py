@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from cada_edge.bundle import MODEL, Bundle
+from cada_edge.cli.engine import parse_batch
+from cada_edge.engine_key import Flavour
+from cada_edge.engine_store import StoredEngine, engines_folder, stored_engines
+from cada_edge.errors import (
+    BundleError,
+    ConfigError,
+    EngineError,
+    MissingDependencyError,
+    PluginMissingError,
+    UnsupportedOpError,
+)
+from cada_edge.export.engine import EngineConfig, build_engine
+from cada_edge.export.trt_graph import for_parser
+from cada_edge.trt import TensorRT
+
+needs_builder = pytest.mark.skipif(
+    find_spec("tensorrt_rtx") is None,
+    reason="the builder that needs no GPU is not installed; on x86-64 Linux: pip install 'cada-edge[dev]'",
+)
+
+
+@pytest.fixture(scope="module")
+def exported(bundle: Bundle, content: bytes) -> Bundle:
+    """The small bundle with its graph."""
+    return bundle.with_file(MODEL, content)
+
+
+def build(bundle: Bundle, folder: Path, **settings: object) -> StoredEngine:
+    """An RTX engine for an RTX 3060's architecture."""
+    config = EngineConfig("tensorrt-rtx", **{"target": "8.6", **settings})  # type: ignore[arg-type]  # each test names its own
+    return build_engine(bundle, folder, config)
+
+
+def convolutions(content: bytes) -> int:
+    """Convolutions of a graph, those in the bodies of its functions included."""
+    graph = onnx.load_from_string(for_parser(content, "model.onnx", plugin=False)[0]).graph
+    return sum(node.op_type == "Conv" for node in graph.node)
+
+
+def tail(op_type: str, domain: str = "") -> bytes:
+    """Pixels, a cast and one operator."""
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], name="cast", to=TensorProto.FLOAT),
+        helper.make_node(op_type, ["x"], ["y"], name="the-last", domain=domain),
+    ]
+    shape: list[str | int | None] = ["N", 64, 64, 3]
+    graph = helper.make_graph(
+        nodes, "g", [value("image", TensorProto.UINT8, shape)], [value("y", TensorProto.FLOAT, None)]
+    )
+    imports = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    return bytes(helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString())
+
+
+@needs_builder
+@pytest.mark.parametrize("target", ["sm_86", "8.9", "120"])
+def test_an_engine_is_built_for_each_architecture_without_a_gpu(
+    exported: Bundle, content: bytes, tmp_path: Path, target: str
+) -> None:
+    """The builder's log shows every convolution of the graph, in FP32; what is stored can be read back."""
+    folder = engines_folder(tmp_path / "line.cada")
+    seen: list[tuple[str, int, int]] = []
+    config = EngineConfig("tensorrt-rtx", batch=(1, 2, 4), target=target)
+    built = build_engine(exported, folder, config, lambda *step: seen.append(step))
+    assert built.record.kernels.convolutions == {"Float": convolutions(content)}
+    assert built.record.kernels.plugins == 0
+    assert built.record.key.batch == (1, 2, 4)
+    assert stored_engines(folder) == [built]
+    assert len(built.plan()) == built.record.plan_bytes
+    assert ("Building engine", 6, 6) in seen
+
+
+@needs_builder
+def test_the_same_graph_built_twice_has_one_place(exported: Bundle, tmp_path: Path) -> None:
+    """A rebuild replaces the engine of its key and leaves the others."""
+    first = build(exported, tmp_path)
+    other = build(exported, tmp_path, batch=(2, 2, 2))
+    again = build(exported, tmp_path)
+    assert first.folder == again.folder != other.folder
+    assert {e.folder for e in stored_engines(tmp_path)} == {first.folder, other.folder}
+
+
+@needs_builder
+@pytest.mark.parametrize("domain", ["", "somebody"])
+def test_an_operator_that_tensorrt_lacks_is_named(exported: Bundle, tmp_path: Path, domain: str) -> None:
+    """The operator and its node, and what to do instead."""
+    with pytest.raises(UnsupportedOpError, match=r"Det \(node 'the-last'\).*--backend ort"):
+        build(exported.with_file(MODEL, tail("Det", domain)), tmp_path)
+
+
+@needs_builder
+def test_an_architecture_that_the_builder_lacks_is_refused(exported: Bundle, tmp_path: Path) -> None:
+    """TensorRT-RTX knows no Orin; the message shows what it knows."""
+    with pytest.raises(EngineError, match=r"cannot build for SM87.*SM86"):
+        build(exported, tmp_path, target="8.7")
+
+
+@needs_builder
+def test_a_dla_core_that_is_not_there_is_refused(exported: Bundle, tmp_path: Path) -> None:
+    """No build for another unit in its place."""
+    with pytest.raises(EngineError, match="DLA core 0 was asked for"):
+        build(exported, tmp_path, dla_core=0)
+
+
+@needs_builder
+def test_a_failed_build_leaves_nothing_behind(exported: Bundle, tmp_path: Path) -> None:
+    """Neither a plan nor a sidecar of an engine that does not exist."""
+    with pytest.raises(EngineError, match="could not build"):
+        build(exported, tmp_path, workspace_mib=1, batch=(1, 1, 1024), target="8.6", plugin=None)
+    assert stored_engines(tmp_path) == []
+
+
+@needs_builder
+def test_a_plugin_library_that_is_not_there_is_named(exported: Bundle, tmp_path: Path) -> None:
+    """With the command that builds it."""
+    with pytest.raises(PluginMissingError, match=r"nowhere.so is not there.*cada-edge plugin build"):
+        build(exported, tmp_path, plugin=tmp_path / "nowhere.so")
+
+
+@needs_builder
+def test_ctrl_c_ends_a_build(exported: Bundle, tmp_path: Path) -> None:
+    """An interrupt that reaches the progress display stops the builder and stores nothing."""
+
+    def interrupt(*_: object) -> None:
+        import _thread
+
+        _thread.interrupt_main()
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(exported, tmp_path, EngineConfig("tensorrt-rtx", target="8.6"), interrupt)
+    assert stored_engines(tmp_path) == []
+
+
+@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
+def test_an_absent_tensorrt_names_what_brings_it(flavour: Flavour) -> None:
+    """On a Jetson the package of JetPack, elsewhere the extra."""
+    if find_spec(flavour.replace("-", "_")) is not None:
+        pytest.skip(f"{flavour} is installed here")
+    with pytest.raises(MissingDependencyError, match=rf"python3-libnvinfer.*cada-edge\[{flavour}\]"):
+        TensorRT.load(flavour)
+
+
+def test_a_bundle_without_that_precision_names_the_command(bundle: Bundle, tmp_path: Path) -> None:
+    """The graph is looked for before any builder is."""
+    with pytest.raises(BundleError, match=r"model.int8.onnx; run `cada-edge export` .*int8"):
+        build(bundle, tmp_path, precision="int8")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"flavour": "trt"}, {"precision": "fp8"}, {"batch": (0, 1, 1)}, {"workspace_mib": 0}, {"dla_core": -1}]
+)
+def test_a_setting_that_cannot_be_is_refused_by_name(wrong: dict[str, object]) -> None:
+    """Before anything is opened."""
+    with pytest.raises(ConfigError, match=f"EngineConfig.{next(iter(wrong))}"):
+        EngineConfig(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(("text", "batch"), [("4", (4, 4, 4)), ("1,2,8", (1, 2, 8))])
+def test_a_batch_is_one_number_or_three(text: str, batch: tuple[int, int, int]) -> None:
+    """As the command line takes it."""
+    assert parse_batch(text) == batch
+
+
+@pytest.mark.parametrize("text", ["", "1,2", "a", "1,2,3,4"])
+def test_any_other_batch_is_refused(text: str) -> None:
+    """With an example of what is right."""
+    with pytest.raises(ConfigError, match="1,2,8"):
+        parse_batch(text)
