@@ -145,7 +145,10 @@ __device__ inline Between between(int i, int source, int target) {
     return {low, low + 1 < source ? low + 1 : low, share};
 }
 
-__device__ inline float blend(float low, float high, float share) { return fmaf(share, high, (1.0f - share) * low); }
+// A neighbour without a share has no say, be it infinite: a map of the same size stays as it is.
+__device__ inline float blend(float low, float high, float share) {
+    return share == 0.0f ? low : fmaf(share, high, (1.0f - share) * low);
+}
 
 __device__ inline float upsampled(const Layer& layer, size_t image, int row, int column, int rows, int columns) {
     const Between y = between(row, layer.height, rows), x = between(column, layer.width, columns);

@@ -7,7 +7,7 @@
 #define CADA_LAUNCH(kernel, grid, stream, arguments) kernel<<<grid, kThreads, 0, stream>>>(arguments)
 #else
 #include "host/cuda_shim.h"
-#define CADA_LAUNCH(kernel, grid, stream, arguments) shim::launch(kernel, grid, kThreads, arguments)
+#define CADA_LAUNCH(kernel, grid, stream, arguments) (void)stream, shim::launch(kernel, grid, kThreads, arguments)
 #endif
 
 #include "kernels.cuh"
