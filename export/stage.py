@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 
 from cada_edge.bundle import MODEL, Bundle, Stage, data_sha256
+from cada_edge.engine_key import PRECISIONS, graph_name
+from cada_edge.export.cases import made_up
 from cada_edge.export.compose import export_foreign
 from cada_edge.export.onnx import export_onnx
 from cada_edge.export.parity import ParityReport, Tolerance, check_parity
+from cada_edge.export.precision_config import PRECISION_STAGE
 from cada_edge.imaging import image_digest, prepare, read_image
 from cada_edge.models import TorchRunner, load_model
 from cada_edge.models.foreign_model import ForeignModel
@@ -75,7 +77,7 @@ def export(
     config = config or ExportConfig()
     loaded = load_model(bundle)
     graph = export_foreign(loaded) if isinstance(loaded, ForeignModel) else export_onnx(loaded)
-    candidate = bundle.with_file(MODEL, graph)
+    candidate = _with_graph(bundle, graph)
     threshold = bundle.manifest.threshold
     total = config.noise_images + len(images)
     pictures = _counted(_pictures(bundle.manifest.spec, images, config), total, progress)
@@ -90,6 +92,16 @@ def export(
         )
     report.require()
     return candidate.with_stage(_stage(config, images, report, _opset(graph))), report
+
+
+def _with_graph(bundle: Bundle, graph: bytes) -> Bundle:
+    """The bundle with this graph; graphs of lower precision that were made of another one go."""
+    if bundle.files.get(MODEL) == graph:
+        return bundle
+    typed = {graph_name(precision) for precision in PRECISIONS}
+    kept = {name: content for name, content in bundle.files.items() if name not in typed}
+    stages = tuple(stage for stage in bundle.manifest.provenance if stage.name != PRECISION_STAGE)
+    return replace(bundle, files={**kept, MODEL: graph}, manifest=replace(bundle.manifest, provenance=stages))
 
 
 def _opset(graph: bytes) -> int:
@@ -114,20 +126,6 @@ def _pictures(spec: ImageSpec, images: Sequence[Path], config: ExportConfig) -> 
     yield from made_up(spec, config.noise_images, config.seed)
     for path in images:
         yield path.name, prepare(read_image(path), spec)
-
-
-def made_up(spec: ImageSpec, count: int, seed: int) -> Iterator[tuple[str, UInt8Array]]:
-    """Pictures no camera gives, uint8 (H, W, 3): black, white, then alternately noise and coarse blocks."""
-    rng = np.random.default_rng(seed)
-    height, width = spec.size_hw
-    for i in range(count):
-        if i < 2:
-            image = np.full((height, width, 3), 255 * i, np.uint8)
-        else:
-            cell = 1 if i % 2 == 0 else 16
-            coarse = rng.integers(0, 256, (height // cell, width // cell, 3), np.uint8)
-            image = coarse.repeat(cell, axis=0).repeat(cell, axis=1)
-        yield f"made-up-{i}", image
 
 
 def _counted(

@@ -1,82 +1,181 @@
-"""``cada-edge export``: the bundle's ONNX graph, checked against the model."""
+"""``cada-edge export``: the bundle's ONNX graphs, each checked against the one before."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from cada_edge.bundle import MODEL, Bundle
+from cada_edge.cli._export_tables import show_parity, show_precisions
 from cada_edge.cli._progress import stage_progress
-from cada_edge.data.dataset import scan
-from cada_edge.export.parity import OUTPUTS, ParityReport, Tolerance
+from cada_edge.data.dataset import Dataset, Item, scan
+from cada_edge.engine_key import Precision
+from cada_edge.errors import ConfigError, DataError
+from cada_edge.export.gate_report import TOLERANCES, GateTolerance
+from cada_edge.export.parity import Tolerance
+from cada_edge.export.precision import add_precisions
+from cada_edge.export.precision_config import PrecisionConfig, Progress, RangeChoice, Rest
+from cada_edge.export.precision_report import PrecisionReport
 from cada_edge.export.stage import ExportConfig
 from cada_edge.export.stage import export as run_export
-from cada_edge.imaging import write_atomic
+from cada_edge.export.worst import worst_sheet
+from cada_edge.imaging import write_atomic, write_png
+from cada_edge.protocols import Runner
 from cada_edge.runtime.runners.ort import OrtRunner
+from cada_edge.types import ImageSpec
 
 
 def export(
     bundle: Annotated[Path, typer.Argument(help="Trained bundle.", metavar="BUNDLE")],
     *,
     images: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="Folder of pictures to compare on, beside made-up ones.")
+        Path | None,
+        typer.Option(metavar="DATA", help="Folder of pictures to compare on; lower precisions need its good ones."),
     ] = None,
-    max_images: Annotated[int, typer.Option(min=1, help="At most so many of them, spread over the folder.")] = 200,
+    max_images: Annotated[int, typer.Option(min=1, help="At most so many in the parity check, spread over it.")] = 200,
     tolerance: Annotated[
         float, typer.Option(help="Largest difference of score and map: absolute up to 1, relative above.")
     ] = Tolerance.score,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="fp16,int8", help="Add graphs of lower precision, each through its accuracy gate."),
+    ] = None,
+    calibration_images: Annotated[
+        int, typer.Option(help="Good images that set INT8 ranges, chosen to cover all there are.")
+    ] = PrecisionConfig.calibration_images,
+    range_method: Annotated[
+        RangeChoice, typer.Option(help="Rule of the INT8 ranges; auto: the one that moves scores least.")
+    ] = PrecisionConfig.range_method,
+    score_budget: Annotated[
+        float, typer.Option(help="Layers are left out of INT8 until scores move by at most this, root mean square.")
+    ] = PrecisionConfig.score_budget,
+    int8_depthwise: Annotated[
+        bool, typer.Option("--int8-depthwise", help="Depthwise convolutions in INT8 as well.")
+    ] = PrecisionConfig.depthwise,
+    int8_rest: Annotated[
+        Rest, typer.Option(help="Type of what is not INT8: fp16 for TensorRT, fp32 for processors.")
+    ] = PrecisionConfig.rest,
+    gate_images: Annotated[
+        int, typer.Option(help="Held-out good images of the accuracy gate, each also damaged.")
+    ] = PrecisionConfig.gate_images,
+    max_auroc_fall: Annotated[
+        float | None, typer.Option(help="Gate: allowed fall of the pooled AUROC. [default: 0.005 fp16, 0.01 int8]")
+    ] = None,
+    max_flips: Annotated[
+        float | None, typer.Option(help="Gate: allowed share of flipped verdicts. [default: 0.005 fp16, 0.02 int8]")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the gate's figures and worst images there, passed or not."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write here instead of into BUNDLE.")] = None,
-    onnx: Annotated[Path | None, typer.Option(metavar="FILE.onnx", help="Write the graph alone as well.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the parity report as JSON.")] = False,
+    onnx: Annotated[Path | None, typer.Option(metavar="FILE.onnx", help="Write the fp32 graph alone as well.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
 ) -> None:
     """Add the ONNX graph to a bundle and prove that it judges as the model does.
 
     The graph takes raw pixels and gives score, aligned map, u and gamma. It is run in ONNX
-    Runtime next to PyTorch; past the tolerance the command fails and writes nothing.
+    Runtime next to PyTorch; past the tolerance the command fails and writes nothing. The same
+    holds for --precision: float16 and INT8 graphs are judged against it on held-out good
+    images of DATA, as they are and with painted damage.
     """
-    config = ExportConfig(tolerance=Tolerance(score=tolerance, map=tolerance))
-    loaded, paths = Bundle.read(bundle), _spread(images, max_images)
-    with stage_progress(Console(stderr=True)) as progress:
-        exported, report = run_export(
-            loaded, OrtRunner, paths, config, lambda done, total: progress("compare", done, total)
+    wanted = _precisions(precision or [])
+    if wanted and images is None:
+        raise ConfigError(
+            f"--images: got none, but --precision {','.join(wanted)} needs good images; give their folder"
         )
+    config = ExportConfig(tolerance=Tolerance(score=tolerance, map=tolerance))
+    settings = PrecisionConfig(
+        calibration_images=calibration_images,
+        range_method=range_method,
+        score_budget=score_budget,
+        depthwise=int8_depthwise,
+        rest=int8_rest,
+        gate_images=gate_images,
+        tolerances={name: _tolerance(name, max_auroc_fall, max_flips) for name in TOLERANCES},
+    )
+    loaded, data = Bundle.read(bundle), scan(images) if images else None
+    with stage_progress(Console(stderr=True)) as progress:
+        exported, parity = run_export(
+            loaded,
+            OrtRunner,
+            _spread(data, max_images),
+            config,
+            lambda done, total: progress("compare", done, total),
+        )
+        lower: PrecisionReport | None = None
+        if wanted and data:
+            exported, lower = _add(exported, wanted, data.items, settings, progress=progress, folder=report)
     target = out or bundle
     exported.write(target)
     if onnx:
         write_atomic(onnx, exported.file(MODEL))
-    _show(report, target, as_json)
+    if as_json:
+        added = lower.to_json() if lower else None
+        typer.echo(json.dumps({**parity.to_json(), "precisions": added, "bundle": str(target)}, indent=2))
+        return
+    console = Console()
+    show_parity(parity, target, console)
+    if lower:
+        show_precisions(lower, console)
 
 
-def _spread(data: Path | None, most: int) -> list[Path]:
+def _precisions(given: list[str]) -> tuple[Precision, ...]:
+    """The lower precisions asked for; fp32 is always there."""
+    known: dict[str, Precision] = {"fp16": "fp16", "int8": "int8"}
+    names = [name.strip() for text in given for name in text.split(",")]
+    unknown = sorted(set(names) - {"fp32", *known})
+    if unknown:
+        raise ConfigError(f"--precision: got {', '.join(unknown)}, expected fp16, int8 or both, fp16,int8")
+    return tuple(known[name] for name in known if name in names)
+
+
+def _tolerance(name: Precision, auroc: float | None, flips: float | None) -> GateTolerance:
+    default = TOLERANCES[name]
+    return replace(
+        default,
+        auroc=default.auroc if auroc is None else auroc,
+        flips=default.flips if flips is None else flips,
+    )
+
+
+def _add(
+    bundle: Bundle,
+    wanted: tuple[Precision, ...],
+    items: tuple[Item, ...],
+    settings: PrecisionConfig,
+    *,
+    progress: Progress,
+    folder: Path | None,
+) -> tuple[Bundle, PrecisionReport]:
+    def start(made: Bundle, precision: Precision) -> Runner:
+        return OrtRunner(made, precision=precision)
+
+    def keep(found: PrecisionReport) -> None:
+        if folder:
+            _write_report(found, bundle.manifest.spec, folder)
+
+    return add_precisions(bundle, wanted, items, start, settings, progress=progress, on_report=keep)
+
+
+def _write_report(report: PrecisionReport, spec: ImageSpec, folder: Path) -> None:
+    """``precision.json`` and, per precision, the sheet of the images on which it differs most."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot make the folder: {error.strerror}; choose another --report") from error
+    for gate in report.gates:
+        write_png(folder / f"worst-{gate.precision}.png", worst_sheet(gate, spec))
+    write_atomic(folder / "precision.json", (json.dumps(report.to_json(), indent=1) + "\n").encode())
+
+
+def _spread(data: Dataset | None, most: int) -> list[Path]:
     """At most `most` pictures of a dataset, at even steps, so that every product has its share."""
-    if data is None:
-        return []
-    paths = [item.path for item in scan(data).items]
+    paths = [item.path for item in data.items] if data else []
     count = min(most, len(paths))
     return [paths[i * len(paths) // count] for i in range(count)]
-
-
-def _show(report: ParityReport, written: Path, as_json: bool) -> None:
-    console = Console()
-    if as_json:
-        console.print_json(data={**report.to_json(), "bundle": str(written)})
-        return
-    table = Table(title=f"ONNX Runtime against PyTorch on {report.images} images")
-    for heading in ("output", "max", "p99", "mean", "allowed"):
-        table.add_column(heading, justify="left" if heading == "output" else "right")
-    for name in OUTPUTS:
-        gap = getattr(report, name)
-        allowed = getattr(report.tolerance, name)
-        table.add_row(name, *(f"{v:.2e}" for v in (gap.max, gap.p99, gap.mean, allowed)))
-    console.print(table)
-    flips = f"{report.flips} verdicts differ at the threshold" if report.threshold is not None else "no threshold yet"
-    console.print(
-        f"Worst: {report.worst_output} of {report.worst_image}; {flips}. Written to {written}.",
-        style="dim",
-        soft_wrap=True,
-        highlight=False,
-    )
