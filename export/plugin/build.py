@@ -137,5 +137,5 @@ def _build(headers: Path, architectures: str, library: Path) -> None:
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own list
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip())[-3000:]
+        said = (done.stderr.strip() or done.stdout.strip())[:3000]  # the first error is the cause of the rest
         raise EngineError(f"building the plugin failed: {' '.join(command[:2])} said:\n{said}")

@@ -140,7 +140,7 @@ def compile_host(sources: Path, folder: Path, flags: Sequence[str] = ()) -> Path
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own list
     if done.returncode != 0:
         unfinished.unlink()
-        raise EngineError(f"compiling the plugin for the CPU failed; {compiler} said:\n{done.stderr[-3000:]}")
+        raise EngineError(f"compiling the plugin for the CPU failed; {compiler} said:\n{done.stderr[:3000]}")
     unfinished.replace(library)
     return library
 

@@ -12,6 +12,7 @@ namespace cada {
 constexpr int kWarp = 32;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
+constexpr int kBlocks = 3;                          // a multiprocessor, at least
 constexpr int kPixelLanes = 8;                      // 16-byte loads: 128 contiguous bytes per channel
 constexpr int kSlices = kThreads / kPixelLanes;     // channels summed side by side
 constexpr int kTileRows = 8, kTileColumns = 32;     // of the map, one thread a cell
@@ -113,7 +114,7 @@ __device__ inline void distance_tile(const FeatureScale& scale, int tile, size_t
 
 // Grid: (tiles of all scales, images). Cosine distance of every pixel of every scale.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) distance_kernel(const __grid_constant__ FeatureArguments arguments) {
+__global__ void __launch_bounds__(kThreads, kBlocks) distance_kernel(const __grid_constant__ FeatureArguments arguments) {
     constexpr int kVector = 16 / sizeof(T);
     __shared__ float shared[kWarps * kPixelLanes * kVector * 3];
     const size_t image = blockIdx.y;
@@ -276,7 +277,7 @@ __device__ inline float score_of(const float* map, int cells, unsigned k, float*
 }
 
 // Grid: (tiles of the map, images). The aligned map; the last block of each image makes its score.
-__global__ void __launch_bounds__(kThreads) map_kernel(const __grid_constant__ MapArguments arguments) {
+__global__ void __launch_bounds__(kThreads, kBlocks) map_kernel(const __grid_constant__ MapArguments arguments) {
     __shared__ float shared[kCachedCells];
     __shared__ Scratch scratch;
     __shared__ unsigned drawn;

@@ -14,7 +14,7 @@
 #define __device__
 #define __shared__ static thread_local
 #define __grid_constant__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(threads, blocks)
 
 struct dim3 {
     unsigned x, y, z;
