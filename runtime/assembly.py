@@ -1,4 +1,4 @@
-"""From a `LineConfig` to open sources, links and sinks."""
+"""From a `LineConfig` to an open runner, sources, links and sinks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from cada_edge.bundle import Bundle
-from cada_edge.protocols import Sink, Source
+from cada_edge.protocols import Runner, Sink, Source
 from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.publisher import Publisher
 from cada_edge.runtime.registers import model_checksum
+from cada_edge.runtime.runners.ort import OrtRunner
+from cada_edge.runtime.runners.tensorrt import TensorRTOptions, TensorRTRunner
 from cada_edge.runtime.sinks.images import RejectImages
 from cada_edge.runtime.sinks.isolated import IsolatedSink
 from cada_edge.runtime.sinks.log import LogSink
@@ -18,6 +20,14 @@ from cada_edge.runtime.sinks.modbus_server import ServerOptions
 from cada_edge.runtime.sinks.table import TableSink
 from cada_edge.runtime.sources.camera import CameraOptions
 from cada_edge.runtime.sources.uri import open_source
+
+
+def open_line_runner(config: LineConfig, bundle: Bundle, stack: ExitStack) -> Runner:
+    """What runs the model, closed by `stack`. Raises `BundleError`, `EngineError` or `MissingDependencyError`."""
+    if config.backend == "ort":
+        return stack.enter_context(OrtRunner(bundle, config.threads, precision=config.precision))
+    options = TensorRTOptions(config.backend, config.precision, batch=1)  # a line judges frame by frame
+    return stack.enter_context(TensorRTRunner(bundle, config.bundle, options))
 
 
 def open_sources(config: LineConfig, stack: ExitStack) -> list[tuple[str, Source]]:

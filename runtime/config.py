@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from cada_edge.engine_key import Flavour, Precision
 from cada_edge.strict_yaml import Strict, read_mapping, validated
 
+LineBackend = Literal["ort"] | Flavour
 _ID = r"^[A-Za-z0-9_-]{1,40}$"
 
 
@@ -65,7 +67,9 @@ class LineConfig(Strict):
     Attributes:
         schema_: the file's version, 1 (``schema`` in the file).
         bundle: the model and its threshold.
-        threads: threads inside an operator; all cores where absent.
+        backend: what runs the model: ONNX Runtime, or an engine built with ``cada-edge engine``.
+        precision: which of the bundle's graphs.
+        threads: threads inside an operator of ONNX Runtime; all cores where absent.
         deadline_ms: from capture to verdict; a later one is undecided, never a pass.
         max_frames: stop after so many.
         sources: taken in turn.
@@ -73,6 +77,8 @@ class LineConfig(Strict):
 
     schema_: Literal[1] = Field(alias="schema")
     bundle: Path = Field(strict=False)
+    backend: LineBackend = "ort"
+    precision: Precision = "fp32"
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     deadline_ms: Annotated[float, Field(gt=0, le=3_600_000)] | None = None
     max_frames: Annotated[int, Field(ge=1)] | None = None

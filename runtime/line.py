@@ -9,14 +9,13 @@ from typing import Protocol
 
 from cada_edge.bundle import Bundle
 from cada_edge.protocols import Sink, Source
-from cada_edge.runtime.assembly import open_links, open_sinks, open_sources
+from cada_edge.runtime.assembly import open_line_runner, open_links, open_sinks, open_sources
 from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.feed import Arrival, Feeds
 from cada_edge.runtime.health import LineSummary, Problems, Tally
 from cada_edge.runtime.judge import Judge, Judgement
 from cada_edge.runtime.log import log_problem
 from cada_edge.runtime.registers import OfflineReason
-from cada_edge.runtime.runners.ort import OrtRunner
 from cada_edge.runtime.signals import stop_on_signals
 from cada_edge.runtime.sinks.isolated import IsolatedSink
 from cada_edge.types import Verdict
@@ -151,7 +150,7 @@ def run_line(
     pending: list[str] = []
     with ExitStack() as opened, stop_on_signals(pending.append) as redirect:
         bundle = Bundle.read(config.bundle)
-        runner = opened.enter_context(OrtRunner(bundle, config.threads))
+        runner = open_line_runner(config, bundle, opened)
         judge = Judge(runner, bundle.manifest.threshold, config.deadline_ms)
         with ExitStack() as until_line:
             links = open_links(config, bundle, until_line)

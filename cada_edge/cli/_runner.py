@@ -1,20 +1,23 @@
-"""Which backend runs a bundle on this machine: shared by `calibrate` and `evaluate`."""
+"""Which backend runs a bundle on this machine: shared by `predict`, `calibrate` and `evaluate`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from cada_edge.bundle import MODEL, Bundle
+from cada_edge.engine_key import Precision
 from cada_edge.errors import MissingDependencyError
 from cada_edge.protocols import Runner
-from cada_edge.types import Float32Array, UInt8Array
+from cada_edge.types import Float32Array, UInt8Array, require
 
-Backend = Literal["auto", "ort", "torch"]
+Chosen = Literal["ort", "torch", "tensorrt", "tensorrt-rtx"]
+Backend = Literal["auto", "ort", "torch", "tensorrt", "tensorrt-rtx"]
 
 
-def pick_backend(bundle: Bundle, backend: Backend) -> Literal["ort", "torch"]:
+def pick_backend(bundle: Bundle, backend: Backend) -> Chosen:
     """Resolve ``auto``: ONNX Runtime where the bundle is exported and it is installed, else torch.
 
     Raises `MissingDependencyError` when neither can run the bundle.
@@ -33,27 +36,42 @@ def pick_backend(bundle: Bundle, backend: Backend) -> Literal["ort", "torch"]:
     )
 
 
-def open_runner(bundle: Bundle, backend: Backend = "auto") -> Runner:
+def open_runner(
+    bundle: Bundle, backend: Backend = "auto", path: Path | None = None, precision: Precision = "fp32"
+) -> Runner:
     """A runner for `bundle`; the caller closes it.
 
+    Args:
+        bundle: read from `path`.
+        backend: what runs it; ``auto`` never takes an engine.
+        path: beside which engines are looked for; needed for those.
+        precision: which of the bundle's graphs; the torch model is FP32.
+
     Raises:
+        ConfigError: torch was asked for in another precision, or an engine without `path`.
         MissingDependencyError: the package of the backend asked for is not installed.
-        BundleError: ``ort`` was asked for and the bundle is not exported.
-        EngineError: the backend cannot load the bundle.
+        BundleError: a graph was asked for that the bundle does not hold.
+        EngineError: the backend cannot load the bundle, or has no engine that runs here.
     """
     chosen = pick_backend(bundle, backend)
+    if chosen == "torch":
+        require(precision == "fp32", "precision", precision, "fp32 with the torch backend")
+        return _open_torch(bundle)
     if chosen == "ort":
-        return _open_ort(bundle)
-    return _open_torch(bundle)
+        return _open_ort(bundle, precision)
+    require(path is not None, "backend", chosen, "a bundle with a path, beside which its engines are")
+    from cada_edge.runtime.runners.tensorrt import TensorRTOptions, TensorRTRunner  # noqa: PLC0415  # optional
+
+    return TensorRTRunner(bundle, path or Path(), TensorRTOptions(chosen, precision))
 
 
-def _open_ort(bundle: Bundle) -> Runner:
+def _open_ort(bundle: Bundle, precision: Precision) -> Runner:
     bundle.file(MODEL, "run `cada-edge export` first, or use --backend torch")
     if not find_spec("onnxruntime"):
         raise MissingDependencyError("onnxruntime is not installed; run: pip install 'cada-edge[runtime]'")
     from cada_edge.runtime.runners.ort import OrtRunner  # noqa: PLC0415  # optional dependency
 
-    return OrtRunner(bundle)
+    return OrtRunner(bundle, precision=precision)
 
 
 def _open_torch(bundle: Bundle) -> Runner:

@@ -16,6 +16,7 @@ from cada_edge.cli._calibration import show, warnings
 from cada_edge.cli._progress import stage_progress
 from cada_edge.cli._runner import Backend, open_runner
 from cada_edge.data.readers import LAYOUTS, read_dataset
+from cada_edge.engine_key import Precision
 
 
 def calibrate(
@@ -44,6 +45,7 @@ def calibrate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change and write nothing.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write here instead of into BUNDLE.")] = None,
     backend: Annotated[Backend, typer.Option(help="auto: ONNX Runtime if exported, else torch.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Which of the bundle's graphs runs.")] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Set the threshold for a false-reject rate from held-out good images.
@@ -56,7 +58,7 @@ def calibrate(
     """
     config = CalibrateConfig(target_frr, confidence, method, allow_small, add=add)
     loaded, items = Bundle.read(bundle), read_dataset(data, layout).train()
-    with open_runner(loaded, backend) as runner, stage_progress(Console(stderr=True)) as progress:
+    with open_runner(loaded, backend, bundle, precision) as runner, stage_progress(Console(stderr=True)) as progress:
         calibrated, result = run_calibration(
             loaded, runner, items, config, lambda done, total: progress("judge good images", done, total)
         )

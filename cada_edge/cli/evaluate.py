@@ -90,7 +90,7 @@ def evaluate(
         out = out or Path(f"{dataset}.cada")
         report = report or out.with_suffix(".html")
         loaded, found = _trained(dataset, root, training, config.targets_frr[0], out)
-    with open_runner(loaded, backend) as runner, stage_progress(Console(stderr=True)) as progress:
+    with open_runner(loaded, backend, bundle or out) as runner, stage_progress(Console(stderr=True)) as progress:
         describe = open_describer(loaded) if class_predicted else None
         result, spec = run_evaluation(loaded, runner, found, config, progress, describe=describe), runner.spec
     if report:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cada_edge.bundle import Bundle
 from cada_edge.cli._runner import Backend, open_runner
+from cada_edge.engine_key import Precision
 from cada_edge.errors import DataError
 from cada_edge.heatmap import panel
 from cada_edge.imaging import read_image, write_png
@@ -25,8 +26,10 @@ _NOT_ALL_OK = 3
 def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle: zip or directory.", show_default=False)],
     images: Annotated[list[Path], typer.Argument(help="Pictures to judge.", show_default=False)],
+    *,
     out: Annotated[Path | None, typer.Option(help="Write a heatmap panel of each picture to this folder.")] = None,
     backend: Annotated[Backend, typer.Option(help="What runs the model.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Which of the bundle's graphs runs.")] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for scripts.")] = False,
 ) -> None:
     """Judge single images and show where they differ.
@@ -37,7 +40,7 @@ def predict(
     checked = Bundle.read(bundle)
     if out is not None:
         _make_folder(out)
-    with open_runner(checked, backend) as runner:
+    with open_runner(checked, backend, bundle, precision) as runner:
         judge = Judge(runner, checked.manifest.threshold)
         rows = [_predict_one(judge, runner.spec, index, path, out) for index, path in enumerate(images)]
     if as_json:

@@ -192,3 +192,11 @@ def test_predict_judges_the_others_beside_an_image_it_cannot_read(tmp_path: Path
     assert done.returncode == 3
     assert (broken["status"], "x.png" in broken["reason"]) == ("undecided", True)
     assert judged["score"] is not None
+
+
+def test_a_line_on_an_engine_that_cannot_run_here_says_why(cada_edge: Program, tmp_path: Path) -> None:
+    """It ends before any source is opened; it does not go on with ONNX Runtime."""
+    done = cada_edge("run", write_line(tmp_path, backend="tensorrt", precision="fp16"))
+    assert done.returncode == 1
+    assert "tensorrt" in done.stderr
+    assert "Traceback" not in done.stderr

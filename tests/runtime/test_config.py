@@ -145,3 +145,11 @@ def test_any_document_is_read_or_refused(key: str, value: Any) -> None:
     """Whatever stands under a known key, the answer is a config or a `ConfigError`."""
     with suppress(ConfigError):
         parse_config({**SMALL, key: value})
+
+
+@pytest.mark.parametrize(("field", "value"), [("backend", "torch"), ("backend", "trt"), ("precision", "fp8")])
+def test_a_backend_or_precision_that_no_line_has_is_refused(field: str, value: str) -> None:
+    """The message names the field; nothing else runs in its place."""
+    document = {"schema": 1, "bundle": "b.cada", "sources": [{"uri": "folder:x"}], field: value}
+    with pytest.raises(ConfigError, match=field):
+        parse_config(document)
