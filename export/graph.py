@@ -16,6 +16,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from cada_edge.errors import UnsupportedOpError
+from cada_edge.export.branches import captured, inner_graphs, reads, settled
 
 Array = npt.NDArray[np.generic]
 
@@ -77,19 +78,24 @@ def _fold_once(model: ModelProto, shapes: dict[str, list[int | None]]) -> bool:
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     shape_of = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Shape" and not n.attribute}
-    kept = []
+    kept, changed = [], False
     for node in graph.node:
+        branch = settled(node, constants)
+        if branch is not None:
+            kept += branch
+            changed = True
+            continue
         value = _constant_dims(node, shape_of, shapes, constants)
-        if value is None and all(not name or name in constants for name in node.input):
+        if value is None and all(not name or name in constants for name in node.input) and not any(inner_graphs(node)):
             value = _evaluate(model, node, constants)
         if value is None:
             kept.append(node)
             continue
         for name, array in zip(node.output, value, strict=False):
             constants[name] = numpy_helper.from_array(np.asarray(array), name)
-    folded = len(kept) < len(graph.node)
+        changed = True
     replace(graph, kept, list(constants.values()))
-    return folded
+    return changed
 
 
 def _constant_dims(
@@ -204,19 +210,19 @@ def drop_unused(graph: GraphProto) -> None:
     kept: list[NodeProto] = []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
-            needed.update(node.input)
+            needed |= reads(node)
             kept.append(node)
     replace(graph, kept[::-1], [t for t in graph.initializer if t.name in needed])
 
 
 def _bypass_identities(graph: GraphProto) -> None:
-    outputs = {output.name for output in graph.output}
+    fixed = {output.name for output in graph.output} | captured(graph.node)
     source: dict[str, str] = {}
     for node in graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = source.get(name, name)
         whole = len(node.input) == len(node.output) == 1  # a foreign graph may hold anything
-        if node.op_type == "Identity" and whole and node.output[0] not in outputs:
+        if node.op_type == "Identity" and whole and node.output[0] not in fixed:
             source[node.output[0]] = node.input[0]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from hypothesis import given
@@ -138,3 +141,50 @@ def test_foreign_operators_are_counted_and_named() -> None:
     ]
     with pytest.raises(UnsupportedOpError, match=r"NonZero \(2x\), elsewhere::Magic \(1x\)"):
         check_portable(helper.make_graph(nodes, "odd", [], []))
+
+
+def values(model: onnx.ModelProto, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What a graph of one input and one output makes of `x`."""
+    outputs: list[Any] = list(ReferenceEvaluator(model).run(None, {"x": x}))
+    return np.asarray(outputs[0], np.float32)
+
+
+BRANCHING = """(float[N, 4] x) => (float[N, 4] y) <bool yes = {{{taken}}}, float[1] two = {{2}}> {{
+    twice = Mul(x, two)
+    kept = Identity(twice)
+    picked = If(yes) <
+        then_branch = plus () => (float[N, 4] p) {{ p = Add(kept, two) }},
+        else_branch = same () => (float[N, 4] s) {{ s = Identity(kept) }}
+    >
+    y = Neg(picked)
+}}"""
+
+
+@pytest.mark.parametrize(("taken", "expected"), [(1, ["Mul", "Add", "Neg"]), (0, ["Mul", "Neg"])])
+def test_a_settled_branch_becomes_part_of_the_graph(taken: int, expected: list[str]) -> None:
+    """An If on a constant leaves the nodes of the branch it takes, which compute the same."""
+    model = parse(BRANCHING.format(taken=taken))
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    before = values(model, x)
+    simplify(model)
+    onnx.checker.check_model(model)
+    assert ops(model) == expected
+    np.testing.assert_array_equal(values(model, x), before)
+
+
+def test_what_an_open_branch_reads_is_kept() -> None:
+    """An If that depends on the input stays, with everything its branches take from around it."""
+    model = parse(BRANCHING.format(taken=1).replace("yes = {1}, float[1] ", "").replace("<bool two", "<float[1] two"))
+    first = [
+        helper.make_node("ReduceMax", ["x"], ["top"], keepdims=0),
+        helper.make_node("Cast", ["top"], ["yes"], to=TensorProto.BOOL),
+    ]
+    nodes = [*first, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    before = values(model, x)
+    simplify(model)
+    onnx.checker.check_model(model)
+    assert "If" in ops(model)
+    np.testing.assert_array_equal(values(model, x), before)
