@@ -32,7 +32,9 @@ _MODES = ("features", "distances")
 _MAX_SCALES, _MAX_TAPS = 8, 31
 
 
-class _Parameters(ctypes.Structure):
+class Parameters(ctypes.Structure):
+    """The node's attributes, as parameters.h lays them out."""
+
     _fields_ = (
         ("mode", ctypes.c_int32),
         ("scales", ctypes.c_int32),
@@ -47,7 +49,9 @@ class _Parameters(ctypes.Structure):
     )
 
 
-class _Extent(ctypes.Structure):
+class Extent(ctypes.Structure):
+    """Channels, rows and columns of one scale, as parameters.h lays them out."""
+
     _fields_ = (("channels", ctypes.c_int32), ("height", ctypes.c_int32), ("width", ctypes.c_int32))
 
 
@@ -105,12 +109,12 @@ class HostPlugin:
         Raises:
             ConfigError: arrays or attributes do not fit the node.
         """
-        parameters = _parameters(attributes)
+        parameters = as_parameters(attributes)
         arrays = [np.ascontiguousarray(x) for x in (*inputs, u, gamma)]
         _check(arrays, parameters)
         step = 2 if parameters.mode == 0 else 1
         scales = arrays[:-2:step]
-        extents = (_Extent * _MAX_SCALES)(*(_extent(x) for x in scales))
+        extents = as_extents([x.shape for x in scales])
         pointers = (ctypes.c_void_p * len(arrays))(*(x.ctypes.data for x in arrays))
         batch, half = len(arrays[-1]), arrays[0].dtype == np.float16
         maps = np.full((batch, parameters.rows, parameters.columns), np.nan, np.float32)
@@ -153,14 +157,15 @@ def _digest(sources: Path, flags: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _parameters(attributes: Mapping[str, Any]) -> _Parameters:
+def as_parameters(attributes: Mapping[str, Any]) -> Parameters:
+    """Attributes as `cada_edge.export.normalise.Fusion.attributes` gives them. Raises `ConfigError`."""
     try:
         mode, levels, window = attributes["mode"], attributes["levels"], attributes["window"]
         rows, columns = attributes["map_size"]
         require(mode in _MODES, "mode", mode, f"one of {_MODES}")
         require(len(levels) <= _MAX_SCALES, "levels", levels, f"at most {_MAX_SCALES} numbers")
         require(len(window) <= _MAX_TAPS, "window", window, f"at most {_MAX_TAPS} numbers")
-        return _Parameters(
+        return Parameters(
             mode=_MODES.index(mode),
             scales=len(levels),
             levels=(ctypes.c_float * _MAX_SCALES)(*levels),
@@ -174,11 +179,12 @@ def _parameters(attributes: Mapping[str, Any]) -> _Parameters:
         raise ConfigError(f"attributes: {error} is missing; take them from the node") from error
 
 
-def _extent(array: npt.NDArray[Any]) -> _Extent:
-    return _Extent(array.shape[1] if array.ndim == 4 else 1, *array.shape[-2:])
+def as_extents(shapes: Sequence[tuple[int, ...]]) -> ctypes.Array[Extent]:
+    """Of features (N, C, h, w) or distances (N, h, w), one shape a scale."""
+    return (Extent * _MAX_SCALES)(*(Extent(shape[1] if len(shape) == 4 else 1, *shape[-2:]) for shape in shapes))
 
 
-def _check(arrays: Sequence[npt.NDArray[Any]], parameters: _Parameters) -> None:
+def _check(arrays: Sequence[npt.NDArray[Any]], parameters: Parameters) -> None:
     """Shapes and dtypes, before C reads the memory behind them."""
     features = parameters.mode == 0
     *tensors, u, gamma = arrays

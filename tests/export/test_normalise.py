@@ -65,7 +65,7 @@ def case(mode: FusionMode, scales: int = 3, spec: MapSpec = SPEC) -> tuple[Fusio
         shape = (2, channels, height, width) if mode == "features" else (2, height, width)
         for name in fusion.tensors[2 * i : 2 * i + 2] if mode == "features" else [f"layer_{i}"]:
             feeds[name] = RNG.normal(0.5, 1.0, shape).astype(np.float32)
-    feeds["u"], feeds["gamma"] = np.float32([0.1, 0.2]), np.float32([0.5, 1.4])
+    feeds["u"], feeds["gamma"] = np.array([0.1, 0.2], np.float32), np.array([0.5, 1.4], np.float32)
     return fusion, feeds
 
 
@@ -125,9 +125,10 @@ def test_the_alignment_is_the_reference(maps: np.ndarray, u: np.ndarray, gamma: 
     """With nothing to resize or smooth the body is `alignment.normalise` and `alignment.image_score`."""
     spec = MapSpec((3, 4), smooth_taps=1, top_fraction=0.25)
     body = ReferenceEvaluator(node_model(Fusion("distances", (1.0,), spec)))
-    aligned, score = body.run(["map", "score"], {"layer_0": maps, "u": u, "gamma": gamma})
+    feeds = {"layer_0": maps, "u": u, "gamma": gamma}
+    aligned, score = (np.asarray(found, np.float32) for found in body.run(["map", "score"], feeds))
     np.testing.assert_allclose(aligned, alignment.normalise(maps, u, gamma), rtol=1e-6)
-    np.testing.assert_allclose(score, alignment.image_score(np.asarray(aligned), spec), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(score, alignment.image_score(aligned, spec), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("where", ["layer_0", "u", "gamma"])
@@ -162,7 +163,7 @@ def test_the_node_tells_a_plugin_everything(graph: ModelProto, model: UnifiedMod
     assert (found.pop("plugin_version"), found.pop("plugin_namespace"), found.pop("mode")) == (b"2", b"", b"features")
     assert (found.pop("map_size"), found.pop("top_k")) == ([16, 16], model.map_spec.top_k)
     window = alignment.gaussian_window(model.map_spec.smooth_taps, model.map_spec.smooth_sigma)
-    assert np.array_equal(np.float32(found.pop("window")), window)
+    assert np.array_equal(np.array(found.pop("window"), np.float32), window)
     numbers = {"levels": [1.0, 1.0], "min_spread": np.float32(MIN_SPREAD), "cosine_floor": np.float32(COSINE_FLOOR)}
     assert found == numbers
     assert [(f.domain, f.name) for f in graph.functions] == [("cada_edge", "CadaNormalize")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -143,3 +144,76 @@ def test_the_project_configures_and_reports_without_tensorrt(tmp_path: Path) -> 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "TensorRT: not found; cada-edge runs on ONNX Runtime" in done.stdout
+
+
+def configure_plugin(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Configure cmake/ itself, with nothing of this machine's TensorRT."""
+    command = [
+        cmake(),
+        "-S",
+        str(CMAKE_DIR),
+        "-B",
+        str(folder),
+        "-G",
+        "Unix Makefiles",
+        "-DTensorRT_NO_SYSTEM_PATHS=ON",
+    ]
+    return subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+
+
+def test_missing_headers_name_package_repository_and_variable(tmp_path: Path) -> None:
+    """Without TensorRT's headers the error says where they come from and which variable to set."""
+    said = " ".join(configure_plugin(tmp_path).stderr.split())
+    for part in ("libnvinfer-headers-dev", "github.com/NVIDIA/TensorRT", "-DTensorRT_INCLUDE_DIR"):
+        assert part in said
+
+
+def test_old_headers_are_refused_with_both_versions(tmp_path: Path) -> None:
+    """Headers older than 10.3 cannot build the plugin."""
+    old = PLAIN.replace("MINOR 3", "MINOR 2")
+    root = tree(tmp_path / "trt", "include/NvInferVersion.h", "include/NvInferRuntime.h", header=old)
+    done = configure_plugin(tmp_path / "build", f"-DTensorRT_INCLUDE_DIR={root / 'include'}")
+    assert "headers are 10.2.0, expected 10.3 or newer" in " ".join(done.stderr.split())
+
+
+def test_the_toolchain_asks_for_cuda_s_runtime(tmp_path: Path) -> None:
+    """A cross build without CUDA's static runtime for aarch64 says which file it wants."""
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={CMAKE_DIR / 'aarch64-toolchain.cmake'}"
+    said = " ".join(configure_plugin(tmp_path, toolchain, "-DCADA_EDGE_AARCH64_CUDART=/nowhere").stderr.split())
+    assert "expected a folder with libcudart_static.a for aarch64" in said
+
+
+def test_every_board_has_its_preset() -> None:
+    """Orin, Thor and workstations, on the device and cross-built, with their GPU's architecture."""
+    presets = json.loads((CMAKE_DIR / "CMakePresets.json").read_text())
+    found = {
+        p["name"]: p.get("cacheVariables", {}).get("CMAKE_CUDA_ARCHITECTURES") or p["inherits"]
+        for p in presets["configurePresets"]
+        if not p.get("hidden")
+    }
+    assert found == {
+        "orin": "87",
+        "thor": "110",
+        "desktop": "86-real;89-real;90-real;120",
+        "orin-cross": "orin",
+        "thor-cross": "thor",
+    }
+    assert {p["name"] for p in presets["buildPresets"]} == set(found)
+
+
+def test_it_installs_the_plugin(tmp_path: Path) -> None:
+    """Built against any headers that have the V3 classes, the library is installed under lib/."""
+    if not (shutil.which("nvcc") or Path("/usr/local/cuda/bin/nvcc").is_file()):
+        pytest.skip("nvcc is not installed")
+    headers = Path(__file__).resolve().parents[1] / "plugin" / "double"
+    options = [
+        f"-DTensorRT_INCLUDE_DIR={headers}",
+        "-DCMAKE_CUDA_ARCHITECTURES=87-virtual",
+        "-DCMAKE_INSTALL_LIBDIR=lib",
+    ]
+    done = configure_plugin(tmp_path / "build", *options)
+    assert done.returncode == 0, done.stderr
+    for command in (["--build", "build"], ["--install", "build", "--prefix", "root"]):
+        done = subprocess.run([cmake(), *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "root/lib/libcada_normalize.so").is_file()

@@ -78,7 +78,7 @@ def by_onnx(case: Case) -> list[np.ndarray]:
 def scored(host: HostPlugin, maps: np.ndarray, k: int) -> float:
     """The kernels' score of one map that is neither resized nor smoothed nor moved."""
     cells = maps.size
-    spec = MapSpec(maps.shape, smooth_taps=1, top_fraction=k / cells)  # type: ignore[arg-type]  # a pair
+    spec = MapSpec(maps.shape, smooth_taps=1, top_fraction=k / cells)
     assert spec.top_k == k
     fusion = Fusion("distances", (1.0,), spec)
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
@@ -199,7 +199,7 @@ def test_real_features_agree_with_float64(host: HostPlugin, real_data: Path) -> 
         pairs = zip(net(pixels), net(torch.nn.functional.avg_pool2d(pixels, 5, 1, 2)), strict=True)
         inputs = [x.numpy() for pair in pairs for x in pair]
     fusion = Fusion("features", (0.1, 0.1, 0.1), MapSpec())
-    case = Case(fusion, inputs, np.float32([0.2]), np.float32([0.9]))
+    case = Case(fusion, inputs, np.array([0.2], np.float32), np.array([0.9], np.float32))
     for got, wanted in zip(run(host, case), case.expected(), strict=True):
         np.testing.assert_allclose(got, wanted, atol=5 * GAP, rtol=5 * GAP)
 

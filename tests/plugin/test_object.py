@@ -58,7 +58,7 @@ def as_bytes(case: Case, **changes: int) -> bytes:
     extents = [n for x in scales for n in (x.shape[1] if features else 1, *x.shape[-2:])]
     numbers = [attributes["min_spread"], attributes["cosine_floor"], *attributes["levels"], *attributes["window"]]
     integers = [*{**head, **changes}.values(), *extents]
-    content = struct.pack(f"{len(integers)}i", *integers) + np.float32(numbers).tobytes()
+    content = struct.pack(f"{len(integers)}i", *integers) + np.array(numbers, np.float32).tobytes()
     return content + b"".join(x.tobytes() for x in (*case.inputs, case.u, case.gamma))
 
 
