@@ -21,7 +21,7 @@ _STAND_IN_FRR = 0.01
 
 
 def judge_cases(
-    runner: Runner, cases: Sequence[Case], size: int, what: str, progress: Progress | None = None
+    runner: Runner, cases: Sequence[Case], size: int, what: str, *, progress: Progress | None = None
 ) -> Prediction:
     """Run `cases`, `size` at a time.
 

@@ -15,7 +15,7 @@ from cada_edge.data.dataset import Item
 from cada_edge.engine_key import graph_name
 from cada_edge.errors import DataError, ExportError, UnsupportedOpError
 from cada_edge.export.cases import Case, batches, cases_of
-from cada_edge.export.fp16 import to_half
+from cada_edge.export.emulate import Typed, in_half
 from cada_edge.export.gate import level_of
 from cada_edge.export.precision_config import MIN_CALIBRATION_IMAGES, Work, spread
 from cada_edge.export.qdq import Layer, find_layers, int8_island, quantise
@@ -59,7 +59,7 @@ class Int8Report:
         }
 
 
-def make_int8(work: Work, pool: Sequence[Item]) -> tuple[ModelProto, Int8Report]:
+def make_int8(work: Work, pool: Sequence[Item]) -> tuple[Typed, Int8Report]:
     """The graph with the layers in INT8 that bear it, and how it came about.
 
     Args:
@@ -161,8 +161,8 @@ def _require_some(selection: Selection, budget: float) -> None:
         )
 
 
-def _with_rest(work: Work, layers: Sequence[Layer], ranges: Mapping[str, float]) -> ModelProto:
+def _with_rest(work: Work, layers: Sequence[Layer], ranges: Mapping[str, float]) -> Typed:
     quantised = quantise(work.proto, layers, ranges)
     if work.config.rest == "fp32":
-        return quantised
-    return to_half(quantised, work.zones.network - int8_island(quantised, layers))
+        return Typed(quantised, quantised)
+    return in_half(quantised, work.zones.network - int8_island(quantised, layers))
