@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 from pathlib import Path
@@ -113,3 +114,35 @@ def test_it_compiles_against_nvidia_s_headers(compiler: str, unit: str) -> None:
         command = [compiler, "-std=c++17", "-fno-exceptions", *STRICT, *system, "-fsyntax-only", str(SOURCES / unit)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{folder}: {done.stderr[-3000:]}"
+
+
+RECORDS = ("Dims64", "PluginField", "PluginTensorDesc", "DynamicPluginTensorDesc", "DimsExprs", "PluginFieldCollection")
+
+
+def layout(compiler: str, headers: Path, folder: Path) -> dict[str, list[str]]:
+    """Virtual functions of our classes in their order, and sizes of the records they are handed."""
+    folder.mkdir()
+    cuda = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "include"
+    flags = ["-std=c++17", "-w", "-fno-exceptions", "-fdump-lang-class", f"-I{headers}", f"-I{cuda}", "-c"]
+    command = [compiler, *flags, str(SOURCES / "plugin.cpp"), "-o", "plugin.o"]
+    subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    blocks = next(folder.glob("*.class")).read_text().strip().split("\n\n")
+    found = {}
+    for block in blocks:
+        title, *lines = block.strip().splitlines() or [""]
+        if title.startswith("Vtable for cada::") and title.endswith(("::Plugin", "::Creator")):
+            slots = (re.split(r"\s+", line, maxsplit=1) for line in lines if line[0].isdigit())
+            found[title] = [f"{offset} {what.rsplit('::')[-1]}" for offset, what in slots]
+        elif title.startswith("Class ") and title.rsplit("::")[-1] in RECORDS:
+            found[title.rsplit("::")[-1]] = lines[:1]
+    return found
+
+
+def test_the_double_has_the_layout_of_nvidia_s_headers(compiler: str, double: Path, tmp_path: Path) -> None:
+    """Every virtual function stands in its place, and every record has its size, in all releases at hand."""
+    if not real_headers():
+        pytest.skip("CADA_EDGE_TENSORRT_HEADERS names no folders of NVIDIA's headers")
+    ours = layout(compiler, double, tmp_path / "double")
+    assert len(ours) == 2 + len(RECORDS)
+    for number, folder in enumerate(real_headers()):
+        assert layout(compiler, folder, tmp_path / str(number)) == ours, folder
