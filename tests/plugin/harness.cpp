@@ -31,14 +31,15 @@ std::vector<T> read(size_t count) {
     return values;
 }
 
-struct Number final : IDimensionExpr {
-    explicit Number(int64_t v) : value(v) {}
+struct Number final : IDimensionExpr, apiv::VDimensionExpr {
+    explicit Number(int64_t v) : value(v) { mImpl = this; }
     bool isConstant() const noexcept override { return true; }
     int64_t getConstantValue() const noexcept override { return value; }
     int64_t value;
 };
 
-struct Numbers final : IExprBuilder {
+struct Numbers final : IExprBuilder, apiv::VExprBuilder {
+    Numbers() { mImpl = this; }
     const IDimensionExpr* constant(int64_t value) noexcept override {
         made.emplace_back(new Number(value));
         return made.back().get();

@@ -44,12 +44,34 @@ struct DynamicPluginTensorDesc {
     Dims min, max, opt;
 };
 
+class IDimensionExpr;
+
+// What the library implements behind the two interfaces below: calls go through mImpl, and slot 0 is a destructor.
+namespace apiv {
+class VRoot {
+  public:
+    virtual ~VRoot() noexcept = default;
+};
+
+class VDimensionExpr : public VRoot {
+  public:
+    virtual bool isConstant() const = 0;
+    virtual int64_t getConstantValue() const = 0;
+};
+
+class VExprBuilder : public VRoot {
+  public:
+    virtual const IDimensionExpr* constant(int64_t value) = 0;
+};
+}  // namespace apiv
+
 class IDimensionExpr {
   public:
-    virtual bool isConstant() const noexcept = 0;
-    virtual int64_t getConstantValue() const noexcept = 0;
+    bool isConstant() const noexcept { return mImpl->isConstant(); }
+    int64_t getConstantValue() const noexcept { return mImpl->getConstantValue(); }
 
   protected:
+    apiv::VDimensionExpr* mImpl;
     virtual ~IDimensionExpr() noexcept = default;
 };
 
@@ -61,9 +83,10 @@ class DimsExprs {
 
 class IExprBuilder {
   public:
-    virtual const IDimensionExpr* constant(int64_t value) noexcept = 0;
+    const IDimensionExpr* constant(int64_t value) noexcept { return mImpl->constant(value); }
 
   protected:
+    apiv::VExprBuilder* mImpl;
     virtual ~IExprBuilder() noexcept = default;
 };
 
