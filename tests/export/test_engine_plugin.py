@@ -115,7 +115,7 @@ def typed_convolutions(graph: onnx.ModelProto) -> dict[str, int]:
 def test_kernels_run_in_the_types_of_the_graph_beside_the_plugin(
     path: Path, library: Path, linked: dict[str, str], graphs: Mapping[Precision, onnx.ModelProto], precision: Precision
 ) -> None:
-    """Whatever the architecture, there is one plugin layer, and each convolution has the type that the graph gave it."""
+    """Whatever the architecture: one plugin layer, and each convolution in the type that the graph gave it."""
     command = [sys.executable, "-c", SCRIPT, str(path), precision, str(library), ",".join(TARGETS)]
     done = subprocess.run(command, env=linked, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
