@@ -108,13 +108,13 @@ def cuda_driver() -> Check:
 
 
 def tensorrt() -> Check:
-    """TensorRT, which this release does not use."""
-    later = "this release runs on ONNX Runtime; the TensorRT backend comes in a later one"
-    module = next((m for m in ("tensorrt", "tensorrt_rtx") if find_spec(m)), None)
-    if module:
-        return Check("machine", "TensorRT", "note", f"Python module {module} found; {later}")
+    """TensorRT's Python modules, which build and run engines."""
+    modules = [name for name in ("tensorrt", "tensorrt_rtx") if find_spec(name)]
+    if modules:
+        return Check("machine", "TensorRT", "ok", f"Python module {' and '.join(modules)}")
     library = find_library("nvinfer")
-    return Check("machine", "TensorRT", "note", f"{library or 'not'} found; {later}")
+    found = f"{library} without its Python module" if library else "none; lines run on ONNX Runtime"
+    return Check("machine", "TensorRT", "note", found, "sudo apt-get install python3-libnvinfer" if library else "")
 
 
 def _cores() -> int:
