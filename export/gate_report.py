@@ -18,7 +18,8 @@ class GateTolerance:
 
     Attributes:
         auroc: fall of the pooled AUROC.
-        flips: share of images whose verdict differs, in either direction.
+        flips: share of images whose verdict differs, in either direction. One image is always
+            let pass: its score may lie on the threshold.
         false_rejects: rise of one product's false-reject rate. One image more is always let
             pass: of few images it is a large share and says little.
     """
@@ -111,7 +112,7 @@ class GateReport:
         found = []
         if (fall := self.auroc[0] - self.auroc[1]) > allowed.auroc:
             found.append(f"pooled AUROC falls by {fall:.4f} to {self.auroc[1]:.4f} (allowed {allowed.auroc:g})")
-        if self.flip_rate > allowed.flips:
+        if self.flips > max(1.0, allowed.flips * (self.good + self.damaged)):
             found.append(f"{self.flips} verdicts flip, {self.flip_rate:.2%} (allowed {allowed.flips:.2%})")
         if product.after - product.before > max(1.0, allowed.false_rejects * product.images):
             found.append(
