@@ -21,7 +21,7 @@ from cada_edge.bundle import MODEL, Bundle
 from cada_edge.data.dataset import scan
 from cada_edge.errors import CadaEdgeError, DataError, ParityError
 from cada_edge.export import ExportConfig, export
-from cada_edge.export.stage import made_up
+from cada_edge.export.cases import made_up
 from cada_edge.imaging import write_png
 from cada_edge.models import UnifiedModel
 from cada_edge.models.store import model_files
