@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
+from onnx import numpy_helper
 from safetensors.numpy import load
 
 from cada_edge.bundle import MODEL, Bundle
@@ -23,7 +24,6 @@ from cada_edge.export.normalise import DOMAIN, OP_TYPE
 from cada_edge.export.onnx import INPUT
 from cada_edge.types import UInt8Array
 
-SCORE = "score"
 _WARM_UP_PAIRS = 10
 _Times = npt.NDArray[np.float64]
 
@@ -77,14 +77,14 @@ def without_head(model: bytes) -> bytes:
     proto = onnx.load_from_string(model)
     graph = proto.graph
     aligner = next(node for node in graph.node if (node.domain, node.op_type) == (DOMAIN, OP_TYPE))
-    raw, aligned = aligner.input[0], aligner.output[0]
-    for node in graph.node:
-        node.input[:] = [raw if name == aligned else name for name in node.input]
-    for index in reversed(range(len(graph.output))):
-        if graph.output[index].name == aligned:
-            graph.output[index].name = raw
-        elif graph.output[index].name != SCORE:
-            del graph.output[index]
+    # Mean 0 and maximum 1 for every image: the fused node then leaves the map as it is.
+    for index, value in ((-2, 0.0), (-1, 1.0)):
+        name = f"without_head/{value:g}"
+        graph.initializer.append(numpy_helper.from_array(np.array([value], np.float32), name))
+        aligner.input[index] = name
+    kept = [output for output in graph.output if output.name in aligner.output]
+    del graph.output[:]
+    graph.output.extend(kept)
     drop_unused(graph)
     return bytes(proto.SerializeToString())
 
