@@ -32,6 +32,17 @@ def captured(nodes: Collection[NodeProto]) -> set[str]:
     return {name for node in nodes for name in reads(node) - set(node.input)}
 
 
+def _rename(graph: GraphProto, names: Mapping[str, str]) -> None:
+    """Give what `graph` makes and reads other names, in the graphs inside it too, in place."""
+    for value in (*graph.initializer, *graph.output):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        for field in (node.input, node.output):
+            field[:] = [names.get(name, name) for name in field]
+        for inner in inner_graphs(node):
+            _rename(inner, names)
+
+
 def settled(node: NodeProto, constants: Mapping[str, TensorProto]) -> list[NodeProto] | None:
     """The nodes of the branch an If takes, where its condition is constant; ``None`` for any other node.
 
@@ -40,7 +51,11 @@ def settled(node: NodeProto, constants: Mapping[str, TensorProto]) -> list[NodeP
     if node.op_type != "If" or node.domain or node.input[0] not in constants:
         return None
     taken = "then_branch" if numpy_helper.to_array(constants[node.input[0]]).all() else "else_branch"
-    branch = next(attribute.g for attribute in node.attribute if attribute.name == taken)
+    branch = GraphProto()
+    branch.CopyFrom(next(attribute.g for attribute in node.attribute if attribute.name == taken))
+    made = [*(tensor.name for tensor in branch.initializer), *(name for inner in branch.node for name in inner.output)]
+    # Sibling branches may use the same names; in one graph each needs its own.
+    _rename(branch, {name: f"{node.output[0]}/{name}" for name in made if name})
     return [
         *(helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in branch.initializer),
         *branch.node,

@@ -164,6 +164,7 @@ def fold_pads(graph: GraphProto) -> None:
     """Move zero padding in front of a convolution into its own, possibly asymmetric, ``pads``, in place."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
+    uses.update(captured(graph.node))
     uses.update(output.name for output in graph.output)
     makers = {node.output[0]: node for node in graph.node}
     gone = []

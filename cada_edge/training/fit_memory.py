@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cada_edge.errors import TrainingError
 from cada_edge.models.patch_memory import PatchMemory
 from cada_edge.training.checkpoint import Checkpoint
 from cada_edge.training.distributed import World
@@ -23,6 +24,11 @@ def fit_memory(
     """
     memory.to(world.device).eval()
     kept = checkpoint.restore(world)
+    if kept is not None and len(kept) != 2 * len(memory.members):
+        raise TrainingError(
+            f"{checkpoint.path} holds {len(kept)} tensors, expected {2 * len(memory.members)}: an earlier version "
+            "made it; delete its folder to start the fit afresh"
+        )
     if kept is None:
         kept = _remembered(memory, store, seed, world, tick)
         if world.leads:

@@ -112,6 +112,8 @@ def train(
         group_of = _look_alikes(store, run)
         known = base.roles if base else None
         roles, split = share_roles(list(group_of), np.array(list(group_of.values())), config.roles, config.seed, known)
+        if not split["look_alikes_share_roles"]:  # groups too coarse to split by are too coarse to leave out
+            group_of = {digest: number for number, digest in enumerate(group_of)}
         fit, align = (store.select({d for d, r in roles.items() if r == role}) for role in ("fit", "align"))
         key = store.key if base is None else f"{store.key} after {base.sha256}"
         results = _fit(config, model, detector, Stores(fit, align, group_of, key), run)

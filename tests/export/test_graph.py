@@ -188,3 +188,15 @@ def test_what_an_open_branch_reads_is_kept() -> None:
     onnx.checker.check_model(model)
     assert "If" in ops(model)
     np.testing.assert_array_equal(values(model, x), before)
+
+
+def test_settled_branches_with_the_same_names_keep_apart() -> None:
+    """Two branches that each have a constant of one name compute with their own."""
+    branch = "then_branch = {0} () => (float[N] {1}) <float[1] c = {{{2}}}> {{ {1} = Mul(x, c) }}"
+    ways = [branch.format("a", "p", 2), branch.format("b", "p", 5)]
+    other = "else_branch = e () => (float[N] q) { q = Identity(x) }"
+    body = f"two = If(yes) <{ways[0]}, {other}> five = If(yes) <{ways[1]}, {other}> y = Add(two, five)"
+    model = parse(f"(float[N] x) => (float[N] y) <bool yes = {{1}}> {{ {body} }}")
+    simplify(model)
+    onnx.checker.check_model(model)
+    np.testing.assert_array_equal(values(model, np.ones(3, np.float32)), [7, 7, 7])
