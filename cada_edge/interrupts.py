@@ -3,15 +3,19 @@
 Python turns SIGINT into a `KeyboardInterrupt` wherever the main thread stands. Inside the
 initialisation of a C extension the exception may come out as something else (an
 `ImportError: initialization failed`, say), so the program cannot tell from what it catches.
-Here the signal itself is noted.
+Here the signal itself is noted. Worse, an exception inside an import that C++ code waits for
+(torch has some) ends the process with abort; so during an import the signal is put off.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
 
+_IMPORT_SYSTEM = "<frozen importlib._bootstrap"
+_AGAIN_AFTER_S = 0.05
 _arrived = threading.Event()
 
 
@@ -27,7 +31,21 @@ def note_interrupts() -> None:
 
 def _note(number: int, frame: FrameType | None) -> None:
     _arrived.set()
+    if _importing(frame):
+        again = threading.Timer(_AGAIN_AFTER_S, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
+        return
     signal.default_int_handler(number, frame)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported anywhere up the stack."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_IMPORT_SYSTEM):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def is_interrupt(error: BaseException) -> bool:
