@@ -110,7 +110,7 @@ def test_debug_shows_what_became_of_a_ctrl_c(tmp_path: Path) -> None:
     """With --debug the traceback stands before the word, and the exit code is the same."""
     done = run_program(_fake(tmp_path, "yaml", AS_IMPORT_ERROR), "--debug", "run", "absent.yaml")
     assert done.returncode == 130
-    assert "KeyboardInterrupt" in done.stderr
+    assert done.stderr.index("Traceback") < done.stderr.index("interrupted")
 
 
 def test_a_ctrl_c_that_is_swallowed_does_not_stop_the_program(tmp_path: Path) -> None:
