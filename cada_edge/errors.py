@@ -19,7 +19,8 @@
     |  `- PluginMissingError    the normalisation plugin is not loaded
     `- LineError                the running line
        |- SourceError           a camera, video or folder
-       |- SinkError             a PLC link, a file or a log
+       |- LinkError             a PLC or its connection
+       |- SinkError             records: a file, a log, a broker
        `- DeadlineMissedError   a verdict came too late to be published
 
 Messages say what happened, the two values that disagree, and what to do. Catch
@@ -98,8 +99,12 @@ class SourceError(LineError):
     """A camera, video or folder cannot deliver frames."""
 
 
+class LinkError(LineError):
+    """A PLC cannot be reached, or its memory not be read or written."""
+
+
 class SinkError(LineError):
-    """A PLC link, file or log cannot take verdicts."""
+    """A file, log or broker cannot take verdicts."""
 
 
 class DeadlineMissedError(LineError):

@@ -1,0 +1,1 @@
+"""Adapters through which a PLC sees a station and drives it."""

@@ -1,0 +1,1 @@
+"""The operator's page: what a station sees and says, in a browser."""
