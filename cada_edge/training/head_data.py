@@ -21,7 +21,7 @@ _Maps = Callable[[list[Tensor], int], Tensor]
 
 @dataclass(frozen=True)
 class LeavingOut:
-    """Maps a patch memory would give of the images it was filled from, had it not seen each of them.
+    """Maps a patch memory would give of the images it was filled from, with its own patches taken out.
 
     A picture does without its own patches and those of its look-alikes: of a burst, one picture
     would find itself in the next. Every image then tells what is normal, not only those held out.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cada_edge.bundle import Bundle, Manifest, Stage, data_sha256
 from cada_edge.data.dataset import Item
@@ -28,13 +29,13 @@ from cada_edge.training.checkpoint import Checkpoint
 from cada_edge.training.config import TrainConfig
 from cada_edge.training.distributed import World, world
 from cada_edge.training.extend import Base
-from cada_edge.training.features import Encoding, FeatureStore, Tick, encode_views, views
+from cada_edge.training.features import Encoding, FeatureStore, Tick, encode_views, picture_numbers, views
 from cada_edge.training.fit_detector import fit_detector, set_layer_levels
 from cada_edge.training.fit_head import fit_head
 from cada_edge.training.fit_memory import fit_memory
 from cada_edge.training.head_data import LeavingOut, groups_of, head_data
 from cada_edge.training.lock import work_lock
-from cada_edge.training.look_alikes import look_alike_groups
+from cada_edge.training.look_alikes import leave_out_groups, look_alike_groups
 from cada_edge.training.roles import share_roles
 from cada_edge.version import __version__
 
@@ -189,7 +190,7 @@ def _look_alikes(store: FeatureStore, run: _Run) -> dict[str, int]:
     digests = [view.sha256 for view in store.views if view.copy == 0]
     count = len(digests)  # originals stand before their variations
     originals = FeatureStore(store.views[:count], store.maps, store.index[:count])
-    groups = look_alike_groups(torch.cat([describe(features) for features in originals.batches(torch.device("cpu"))]))
+    groups = look_alike_groups(_descriptors(originals))
     shared: list[int] = run.world.from_first(torch.from_numpy(groups)).tolist()
     return dict(zip(digests, shared, strict=True))
 
@@ -228,7 +229,7 @@ def _fit_detector(
     tick = run.tick("fit detector")
     if isinstance(detector, PatchMemory):
         origins = fit_memory(detector, stores.fit, seed=config.seed, world=run.world, checkpoint=checkpoint, tick=tick)
-        leaving_out = LeavingOut(detector, origins, groups_of(stores.fit, stores.group_of))
+        leaving_out = LeavingOut(detector, origins, _left_out_together(stores))
         return {"patches": len(detector.bank(0))}, leaving_out
     if not isinstance(detector, GradientDetector):
         raise ConfigError(f"detector {detector.kind!r} has no way to be fitted")
@@ -236,6 +237,15 @@ def _fit_detector(
         detector, stores.fit, config.fit, seed=config.seed, world=run.world, checkpoint=checkpoint, tick=tick
     )
     return {"detector_loss": loss}, None
+
+
+def _left_out_together(stores: Stores) -> Tensor:
+    groups = groups_of(stores.fit, stores.group_of)
+    return leave_out_groups(_descriptors(stores.fit), groups, picture_numbers(stores.fit.views))
+
+
+def _descriptors(store: FeatureStore) -> Tensor:
+    return torch.cat([describe(features) for features in store.batches(torch.device("cpu"))])
 
 
 def _run_key(config: TrainConfig, stores: Stores, here: World) -> str:
