@@ -20,7 +20,7 @@ Float32Array = npt.NDArray[np.float32]
 
 ResizeRule = Literal["stretch", "letterbox"]
 Status = Literal["ok", "ng", "undecided"]
-FrameStatus = Literal["ok", "incomplete", "late"]
+FrameStatus = Literal["ok", "incomplete", "late", "poor"]
 FusionMode = Literal["features", "distances"]
 
 _RESIZE_RULES: tuple[ResizeRule, ...] = ("stretch", "letterbox")
@@ -258,8 +258,10 @@ class Frame:
         t_capture_ns: monotonic time of exposure, or of arrival where the device has no clock.
         t_arrival_ns: monotonic time at which the host had the whole frame.
         drops: frames lost since the last one delivered.
-        status: anything but ``ok`` can only become ``undecided``.
+        status: anything but ``ok`` can only become ``undecided``; ``poor`` is a whole picture
+            that is too dark, too bright, blurred or frozen.
         name: file name or other label for people; may be empty.
+        note: why it is not ``ok``, in words, or empty.
     """
 
     image: UInt8Array | None
@@ -270,6 +272,7 @@ class Frame:
     drops: int = 0
     status: FrameStatus = "ok"
     name: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
