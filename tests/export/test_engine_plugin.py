@@ -1,4 +1,4 @@
-"""Engines with the plugin layer, in every precision, by NVIDIA's builder that needs no GPU.
+"""Engines of a trained bundle with the plugin layer, in every precision, by NVIDIA's builder that needs no GPU.
 
 In processes of their own: the builder needs its library under a second name, which a folder
 on LD_LIBRARY_PATH gives it, and that is read when a process starts.
@@ -19,14 +19,13 @@ from typing import Any
 
 import onnx
 import pytest
+from train_kit import train_small
 
 from cada_edge.bundle import MODEL, Bundle
+from cada_edge.data.dataset import Dataset
 from cada_edge.engine_key import PRECISIONS, Precision, graph_name
-from cada_edge.export.fp16 import to_half
 from cada_edge.export.plugin import SOURCES
 from cada_edge.export.plugin.host import FLAGS
-from cada_edge.export.qdq import find_layers, int8_island, quantise
-from cada_edge.export.zones import find_zones
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ("plugin.cpp", "fields.cpp", "launch.cu", "host/cuda_shim.cpp")
@@ -75,24 +74,25 @@ def linked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def graphs(content: bytes) -> dict[Precision, onnx.ModelProto]:
-    """The exported graph in each precision, typed by the functions that `cada-edge export` uses."""
-    plain = onnx.load_from_string(content)
-    zones = find_zones(plain)
-    layers = find_layers(plain, zones, depthwise=False)
-    quantised = quantise(plain, layers, {name: 4.0 for layer in layers for name in layer.tensors})
-    island = int8_island(quantised, layers)
-    return {"fp32": plain, "fp16": to_half(plain, zones.network), "int8": to_half(quantised, zones.network - island)}
+def path(tiny_line: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle trained on the small line, with the graphs that the command for it adds."""
+    folder = tmp_path_factory.mktemp("engines")
+    written = folder / "line.cada"
+    train_small(tiny_line.train(), folder / "work").write(written)
+    # Twenty steps of training judge coarsely; types are what is proven here, so every layer stays and the gate is wide.
+    quick = ["--max-images", "1", "--calibration-images", "16", "--gate-images", "1", "--range-method", "mse"]
+    wide = ["--score-budget", "1e6", "--max-auroc-fall", "1", "--max-flips", "1"]
+    command = ["export", str(written), "--images", str(tiny_line.root), "--precision", "fp16,int8", *quick, *wide]
+    done = subprocess.run([sys.executable, "-m", "cada_edge", *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return written
 
 
 @pytest.fixture(scope="module")
-def path(bundle: Bundle, graphs: Mapping[Precision, onnx.ModelProto], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with all of them."""
-    for precision, graph in graphs.items():
-        bundle = bundle.with_file(graph_name(precision), graph.SerializeToString())
-    written = tmp_path_factory.mktemp("engines") / "line.cada"
-    bundle.write(written)
-    return written
+def graphs(path: Path) -> dict[Precision, onnx.ModelProto]:
+    """Its graph in each precision."""
+    bundle = Bundle.read(path)
+    return {one: onnx.load_from_string(bundle.file(graph_name(one))) for one in PRECISIONS}
 
 
 def typed_convolutions(graph: onnx.ModelProto) -> dict[str, int]:
