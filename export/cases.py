@@ -24,7 +24,7 @@ class Case:
     """One image to judge.
 
     Attributes:
-        item: the good image.
+        item: the image.
         flaw: kind of damage painted on it; empty for none.
     """
 
@@ -35,6 +35,11 @@ class Case:
     def name(self) -> str:
         """File name and, where there is one, the damage."""
         return f"{self.item.path.name} + {self.flaw}" if self.flaw else self.item.path.name
+
+    @property
+    def defective(self) -> bool:
+        """Whether it shows a defect, painted or real."""
+        return bool(self.flaw) or self.item.defect is not None
 
     def picture(self, spec: ImageSpec) -> UInt8Array:
         """uint8 (H, W, 3) of `spec.size_hw`; the same on every call. Raises `DataError`."""

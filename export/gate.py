@@ -55,8 +55,8 @@ def compare(
     threshold: Threshold | None,
     tolerance: GateTolerance,
 ) -> GateReport:
-    """The gate's figures of two predictions on the same cases, good and damaged ones among them."""
-    bad = np.array([bool(case.flaw) for case in cases])
+    """The gate's figures of two predictions on the same cases, good and defective ones among them."""
+    bad = np.array([case.defective for case in cases])
     level = level_of(threshold, before.score[~bad])
     rejected = rejects(before, level), rejects(after, level)
     flipped = rejected[0] != rejected[1]

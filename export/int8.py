@@ -71,12 +71,8 @@ def make_int8(work: Work, pool: Sequence[Item]) -> tuple[Typed, Int8Report]:
         DataError: too few images, or one that cannot be read.
         ExportError: weights or activations are not finite, or no layer bears INT8.
     """
-    layers = find_layers(work.proto, work.zones, depthwise=work.config.depthwise)
-    _require_layers(layers)
-    _require_images(pool)
-    items = _choose(work, pool)
-    histograms = _histograms(work, layers, items)
-    judge = _open_judge(work, cases_of(spread(items, min(work.config.probe_images, len(items)))))
+    ready = prepare_int8(work, pool)
+    layers, items, histograms, judge = ready.layers, ready.items, ready.histograms, ready.judge
     level = level_of(work.bundle.manifest.threshold, judge(work.proto).score[::2])
     asked = work.config.range_method
     tried = RANGE_METHODS if asked == "auto" else (asked,)
@@ -84,7 +80,7 @@ def make_int8(work: Work, pool: Sequence[Item]) -> tuple[Typed, Int8Report]:
     ranges = ranges_of(histograms, methods[0].method)
     budget, tell = work.config.score_budget, work.tell("try layers in INT8")
     selection = select_layers(work.proto, layers, ranges, judge, budget=budget, progress=tell)
-    _require_some(selection, budget)
+    require_some(selection, budget)
     report = Int8Report(
         images=tuple(item.sha256 for item in items),
         method=methods[0].method,
@@ -93,7 +89,35 @@ def make_int8(work: Work, pool: Sequence[Item]) -> tuple[Typed, Int8Report]:
         candidates=len(layers),
         convolutions=sum(n.op_type == "Conv" and n.output[0] in work.zones.network for n in work.proto.graph.node),
     )
-    return _with_rest(work, selection.chosen, ranges), report
+    return with_rest(work, selection.chosen, ranges), report
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What every choice of INT8 ranges and layers starts from.
+
+    Attributes:
+        layers: candidates.
+        items: the calibration images.
+        histograms: of the candidates' tensors, on these images.
+        judge: runs a graph on a few of these images, as they are and damaged.
+    """
+
+    layers: tuple[Layer, ...]
+    items: tuple[Item, ...]
+    histograms: Mapping[str, Histogram]
+    judge: Judge
+
+
+def prepare_int8(work: Work, pool: Sequence[Item]) -> Ready:
+    """Choose calibration images from `pool` and collect activations on them. Raises as `make_int8`."""
+    layers = find_layers(work.proto, work.zones, depthwise=work.config.depthwise)
+    _require_layers(layers)
+    _require_images(pool)
+    items = _choose(work, pool)
+    histograms = _histograms(work, layers, items)
+    judge = open_judge(work, cases_of(spread(items, min(work.config.probe_images, len(items)))))
+    return Ready(tuple(layers), tuple(items), histograms, judge)
 
 
 def _require_layers(layers: Sequence[Layer]) -> None:
@@ -118,9 +142,9 @@ def _histograms(work: Work, layers: Sequence[Layer], items: Sequence[Item]) -> d
     return collect((([case.name for case in chunk], pictures) for chunk, pictures in stream), taps)
 
 
-def _open_judge(work: Work, probe: Sequence[Case]) -> Judge:
-    """Runs any graph on the probe's images, which are read once."""
-    pictures = [batch for _, batch in batches(probe, work.bundle.manifest.spec, work.config.batch_size)]
+def open_judge(work: Work, cases: Sequence[Case]) -> Judge:
+    """Runs any graph on the pictures of `cases`, which are read once and stay in memory."""
+    pictures = [batch for _, batch in batches(cases, work.bundle.manifest.spec, work.config.batch_size)]
 
     def judge(proto: ModelProto) -> Prediction:
         content = proto.SerializeToString(deterministic=True)
@@ -152,7 +176,8 @@ def _counted(work: Work, stage: str, cases: Sequence[Case]) -> Iterator[tuple[Se
         work.progress(stage, done, len(cases))
 
 
-def _require_some(selection: Selection, budget: float) -> None:
+def require_some(selection: Selection, budget: float) -> None:
+    """Raise `ExportError` when no layer is left."""
     if not selection.chosen:
         mildest = selection.effects[-1].score_rms
         raise ExportError(
@@ -161,7 +186,8 @@ def _require_some(selection: Selection, budget: float) -> None:
         )
 
 
-def _with_rest(work: Work, layers: Sequence[Layer], ranges: Mapping[str, float]) -> Typed:
+def with_rest(work: Work, layers: Sequence[Layer], ranges: Mapping[str, float]) -> Typed:
+    """The graph with `layers` in INT8 and the other ones in the type that the settings ask for."""
     quantised = quantise(work.proto, layers, ranges)
     if work.config.rest == "fp32":
         return Typed(quantised, quantised)

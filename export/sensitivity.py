@@ -83,8 +83,9 @@ def compare_methods(
     for method in methods:
         result = judge(quantise(proto, layers, ranges_of(histograms, method)))
         gap = np.abs(result.score.astype(np.float64) - reference.score)
+        rms = score_rms(result, reference)
         flips = int(np.sum(rejects(result, threshold) != rejects(reference, threshold)))
-        found.append(MethodEffect(method, _rms(gap), float(gap.max()), flips))
+        found.append(MethodEffect(method, rms, float(gap.max()), flips))
     return tuple(sorted(found, key=lambda one: one.score_rms))
 
 
@@ -110,7 +111,7 @@ def select_layers(
     reference = judge(proto)
 
     def effect(chosen: Sequence[Layer]) -> float:
-        return _rms(judge(quantise(proto, chosen, ranges)).score.astype(np.float64) - reference.score)
+        return score_rms(judge(quantise(proto, chosen, ranges)), reference)
 
     effects: list[tuple[float, Layer]] = []
     for layer in layers:
@@ -133,5 +134,6 @@ def _affordable(ascending: Sequence[float], budget: float) -> int:
     return sum(total <= budget**2 for total in accumulate(rms**2 for rms in ascending))
 
 
-def _rms(gap: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    return float(np.sqrt(np.mean(np.square(gap))))
+def score_rms(result: Prediction, reference: Prediction) -> float:
+    """Root mean square of the scores' difference."""
+    return float(np.sqrt(np.mean(np.square(result.score.astype(np.float64) - reference.score))))
