@@ -5,7 +5,7 @@ from cada_edge.calibration.drift import Drift, score_drift
 from cada_edge.calibration.inference import Judged, judge
 from cada_edge.calibration.points import RatePoint, rate_points
 from cada_edge.calibration.products import ProductRejects, product_rejects, product_warnings
-from cada_edge.calibration.record import stored_scores
+from cada_edge.calibration.record import stored_novelties, stored_scores, weights_sha256
 from cada_edge.calibration.threshold import (
     Method,
     calibrate_threshold,
@@ -36,5 +36,7 @@ __all__ = [
     "product_warnings",
     "rate_points",
     "score_drift",
+    "stored_novelties",
     "stored_scores",
+    "weights_sha256",
 ]

@@ -14,7 +14,7 @@ from cada_edge.calibration.drift import Drift, score_drift
 from cada_edge.calibration.inference import Judged, Progress, judge
 from cada_edge.calibration.points import USUAL_TARGETS, RatePoint, rate_points
 from cada_edge.calibration.products import ProductRejects, product_rejects
-from cada_edge.calibration.record import ScoreOf, stored_scores, with_scores
+from cada_edge.calibration.record import NoveltyOf, ScoreOf, stored_novelties, stored_scores, with_scores
 from cada_edge.calibration.threshold import Method, calibrate_threshold, check_request
 from cada_edge.data.dataset import Item
 from cada_edge.errors import DataError
@@ -195,7 +195,8 @@ def calibrate(
         n_guarded=int(np.count_nonzero(judged.prediction.guarded())),
         before=_before(bundle.manifest.threshold, earlier, judged),
     )
-    return _record(bundle, config, result, scores), result
+    kept_novelties = stored_novelties(bundle) if config.add else {}
+    return _record(bundle, config, result, scores, {**kept_novelties, **_novelty_of(judged)}), result
 
 
 def _kept(earlier: ScoreOf) -> ScoreOf:
@@ -210,6 +211,11 @@ def _kept(earlier: ScoreOf) -> ScoreOf:
 def _score_of(judged: Judged) -> ScoreOf:
     rows = zip(judged.items, judged.prediction.score.tolist(), judged.prediction.novel().tolist(), strict=True)
     return {item.sha256: None if novel else score for item, score, novel in rows}
+
+
+def _novelty_of(judged: Judged) -> NoveltyOf:
+    rows = zip(judged.items, judged.prediction.novelty.tolist(), strict=True)
+    return {item.sha256: novelty for item, novelty in rows}
 
 
 def _known(scores: ScoreOf) -> Float32Array:
@@ -248,9 +254,12 @@ def _before(threshold: Threshold | None, earlier: ScoreOf, judged: Judged) -> Be
     return Before(threshold, int(np.count_nonzero(_rejected(judged, threshold.value))), drift)
 
 
-def _record(bundle: Bundle, config: CalibrateConfig, result: CalibrationResult, scores: ScoreOf) -> Bundle:
+def _record(
+    bundle: Bundle, config: CalibrateConfig, result: CalibrationResult, scores: ScoreOf, novelties: NoveltyOf
+) -> Bundle:
     """The bundle with its threshold, its images and the line of provenance; product names stay outside."""
     stage = Stage("calibrate", __version__, asdict(config), result.threshold.data_sha256, None, dict(result.counts()))
     # On record, so that no evaluation takes the threshold's images for unseen.
     by_role = {**bundle.roles(), THRESHOLD_ROLE: scores.keys()}
-    return with_scores(bundle.with_roles(by_role).with_stage(stage, threshold=result.threshold), scores)
+    calibrated = bundle.with_roles(by_role).with_stage(stage, threshold=result.threshold)
+    return with_scores(calibrated, scores, novelties)
