@@ -6,18 +6,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from cada_edge.bundle import Bundle
-from cada_edge.protocols import Runner, Sink, Source
+from cada_edge.protocols import Runner, Source
 from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.publisher import Publisher
 from cada_edge.runtime.registers import model_checksum
 from cada_edge.runtime.runners.ort import OrtRunner
 from cada_edge.runtime.runners.tensorrt import TensorRTOptions, TensorRTRunner
-from cada_edge.runtime.sinks.images import RejectImages
 from cada_edge.runtime.sinks.isolated import IsolatedSink
-from cada_edge.runtime.sinks.log import LogSink
 from cada_edge.runtime.sinks.modbus import ModbusSink
 from cada_edge.runtime.sinks.modbus_server import ServerOptions
-from cada_edge.runtime.sinks.table import TableSink
+from cada_edge.runtime.sinks.open import isolated_sinks
 from cada_edge.runtime.sources.camera import CameraOptions
 from cada_edge.runtime.sources.uri import open_source
 
@@ -55,21 +53,4 @@ def open_sinks(
     config: LineConfig, bundle: Bundle, on_error: Callable[[str, Exception], None], stack: ExitStack
 ) -> list[IsolatedSink]:
     """Everything else that takes verdicts, each isolated, closed by `stack`. Raises `SinkError`."""
-    opened: list[IsolatedSink] = []
-
-    def isolate(name: str, sink: Sink, depth: int) -> None:
-        opened.append(IsolatedSink(sink, name, on_error, depth))
-        stack.callback(opened[-1].close)
-
-    sinks = config.sinks
-    if sinks.log is not None:
-        isolate("log", LogSink(), 256)
-    if sinks.records is not None and sinks.records.csv is not None:
-        isolate("csv", TableSink(sinks.records.csv, "csv"), 1024)
-    if sinks.records is not None and sinks.records.jsonl is not None:
-        isolate("jsonl", TableSink(sinks.records.jsonl, "jsonl"), 1024)
-    if sinks.rejects is not None:
-        rejects = sinks.rejects
-        spec = bundle.manifest.spec
-        isolate("rejects", RejectImages(rejects.dir, spec, rejects.max_files, rejects.max_bytes), 16)
-    return opened
+    return isolated_sinks(config.sinks, bundle, on_error, stack)

@@ -80,14 +80,6 @@ def parse_config(document: dict[str, Any], label: str = "line") -> LineConfig:
 
 def _absolute(config: LineConfig, base: Path) -> LineConfig:
     """Every path joined to the folder of the file it stands in."""
-    records, rejects = config.sinks.records, config.sinks.rejects
-    changes: dict[str, Any] = {}
-    if records:
-        paths = {k: base / p if (p := getattr(records, k)) else None for k in ("csv", "jsonl")}
-        changes["records"] = records.model_copy(update=paths)
-    if rejects:
-        changes["rejects"] = rejects.model_copy(update={"dir": base / rejects.dir})
-    sinks = config.sinks.model_copy(update=changes)
-    resolved = config.model_copy(update={"bundle": base / config.bundle, "sinks": sinks})
+    resolved = config.model_copy(update={"bundle": base / config.bundle, "sinks": config.sinks.absolute(base)})
     resolved._base_dir = base  # noqa: SLF001  # of the model this module defines
     return resolved

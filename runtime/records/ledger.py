@@ -73,7 +73,7 @@ class Ledger(Generic[_Item]):
         """Take one item and write all that wait. Raises `SinkError` while they cannot be; they are kept."""
         with self._lock:
             if self._closed:
-                raise SinkError(f"{self._path}: the records are closed")
+                raise _closed(self._path)
             self._waiting.append(item)
             if len(self._waiting) > self._memory_rows:
                 self._waiting.popleft()
@@ -120,6 +120,8 @@ class Ledger(Generic[_Item]):
                 self._disconnect()
 
     def _attempt(self, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        if self._closed:
+            raise _closed(self._path)
         with transaction(self._open()) as connection:
             return action(connection)
 
@@ -170,6 +172,10 @@ def _cell(value: object) -> Cell:
         return int(value)
     number = float(value) if isinstance(value, int | float) else math.nan
     return number if math.isfinite(number) else None
+
+
+def _closed(path: Path) -> SinkError:
+    return SinkError(f"{path}: the records are closed")
 
 
 def _damaged(path: Path, moved: Path, why: str) -> SinkError:

@@ -1,4 +1,4 @@
-"""Pictures of the parts that did not pass, within a limit of files and bytes."""
+"""Pictures of the parts that did not pass, within a limit of files and bytes; `archive` keeps passes too."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from cada_edge.errors import DataError, SinkError
 from cada_edge.heatmap import panel
 from cada_edge.imaging import write_png
+from cada_edge.runtime.sinks.own_files import FileLimits, OwnFiles
 from cada_edge.types import Frame, ImageSpec, Prediction, UInt8Array, Verdict
 
 PREFIX = "reject-"
@@ -33,15 +34,14 @@ class RejectImages:
     """
 
     def __init__(self, folder: Path, spec: ImageSpec, max_files: int = 1000, max_bytes: int = 1 << 30) -> None:
-        self._spec, self._folder, self._max_files, self._max_bytes = spec, folder, max_files, max_bytes
-        self._failed = False
+        self._spec, self._folder, self._failed = spec, folder, False
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            kept = [(p, p.stat().st_size) for p in sorted(folder.glob(f"{PREFIX}*.png"))]
+            found = sorted(folder.glob(f"{PREFIX}*.png"))
+            self._kept = OwnFiles(found, FileLimits(max_files, max_bytes))
         except OSError as error:
             raise SinkError(f"{folder}: cannot keep rejects here: {error.strerror}; check sinks.rejects.dir") from error
-        self._kept = kept
-        self._number = 1 + max((_number(path) for path, _ in kept), default=0)
+        self._number = 1 + max((_number(path) for path in found), default=0)
 
     def send(self, verdict: Verdict, frame: Frame, prediction: Prediction | None) -> None:
         """Save a part that did not pass; does nothing for one that did, or without a picture."""
@@ -53,7 +53,7 @@ class RejectImages:
             self._keep(self._folder / f"{stem}.png", frame.image)
             if prediction is not None and prediction.finite()[0]:
                 self._keep(self._folder / f"{stem}-panel.png", self._panel(verdict, frame.image, prediction))
-            self._trim()
+            self._kept.trim()
         except (DataError, OSError) as error:
             raise SinkError(f"reject not saved: {error}; free some space or lower sinks.rejects.max_bytes") from error
         self._failed = False
@@ -67,17 +67,10 @@ class RejectImages:
 
     def _keep(self, path: Path, image: UInt8Array) -> None:
         write_png(path, image)
-        self._kept.append((path, path.stat().st_size))
+        self._kept.add(path)
 
     def _panel(self, verdict: Verdict, image: UInt8Array, prediction: Prediction) -> UInt8Array:
         return panel(image, prediction.map[0], verdict.score, verdict.threshold, verdict.status, spec=self._spec)
-
-    def _trim(self) -> None:
-        size = sum(size for _, size in self._kept)
-        while self._kept and (len(self._kept) > self._max_files or size > self._max_bytes):
-            path, freed = self._kept.pop(0)
-            path.unlink(missing_ok=True)
-            size -= freed
 
 
 def safe_name(text: str) -> str:

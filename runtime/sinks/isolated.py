@@ -1,16 +1,53 @@
-"""Keeps a slow or broken sink away from the line."""
+"""Keeps a slow or broken sink away from the line, and tells it what else it wants to know."""
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from cada_edge.errors import CadaEdgeError, SinkError
+from cada_edge.errors import SinkError
 from cada_edge.protocols import Sink
+from cada_edge.runtime.drift import DriftReport
+from cada_edge.runtime.records.rows import ResultRecord
 from cada_edge.types import Frame, Prediction, Verdict
 
-_Job = tuple[Verdict, Frame, Prediction | None]
+if TYPE_CHECKING:
+    from cada_edge.bundle import Bundle
+
+_Job = Callable[[], None]
+TEND_PERIOD_S = 1.0
+
+
+@runtime_checkable
+class TakesResults(Protocol):
+    """A sink that keeps more than verdicts."""
+
+    def result(self, record: ResultRecord) -> None:
+        """Keep what a PLC was shown. Raises `SinkError`."""
+
+    def drift(self, report: DriftReport) -> None:
+        """Keep a test for drift. Raises `SinkError`."""
+
+
+@runtime_checkable
+class FollowsBundle(Protocol):
+    """A sink that says which bundle judged."""
+
+    def use_bundle(self, bundle: Bundle) -> None:
+        """What comes from now on was judged by `bundle`."""
+
+
+@runtime_checkable
+class Tended(Protocol):
+    """A sink with something to do while no verdicts come."""
+
+    def tend(self) -> None:
+        """Catch up; called every second or so. Raises `SinkError`."""
 
 
 class IsolatedSink:
@@ -25,10 +62,19 @@ class IsolatedSink:
         name: for messages.
         on_error: called from the sink's thread with each failure; must be quick.
         depth: verdicts that may wait, > 0.
+        pictures: hand frames over with their pictures; without, many may wait and take no room.
     """
 
-    def __init__(self, sink: Sink, name: str, on_error: Callable[[str, Exception], None], depth: int = 64) -> None:
-        self.name = name
+    def __init__(
+        self,
+        sink: Sink,
+        name: str,
+        on_error: Callable[[str, Exception], None],
+        depth: int = 64,
+        *,
+        pictures: bool = True,
+    ) -> None:
+        self.name, self._pictures = name, pictures
         self._sink, self._on_error = sink, on_error
         self._jobs: queue.Queue[_Job | None] = queue.Queue(depth)
         self._dropped, self._failures, self._closed = 0, 0, False
@@ -37,19 +83,31 @@ class IsolatedSink:
 
     @property
     def failures(self) -> int:
-        """Verdicts this sink lost: failed or dropped."""
+        """Verdicts this sink failed on or dropped; what it keeps in memory for later is among them."""
         return self._dropped + self._failures
 
     def send(self, verdict: Verdict, frame: Frame, prediction: Prediction | None) -> None:
         """Hand over one verdict."""
-        if self._closed:
-            raise SinkError(f"{self.name}: the sink is closed")
-        try:
-            self._jobs.put_nowait((verdict, frame, prediction))
-        except queue.Full:
-            self._dropped += 1
-            if self._dropped == 1:
-                self._on_error(self.name, SinkError(f"{self.name} is too slow: verdicts are not kept there"))
+        shown = frame if self._pictures else replace(frame, image=None)
+        self._submit(lambda: self._sink.send(verdict, shown, prediction))
+
+    def result(self, record: ResultRecord) -> None:
+        """Hand over what a PLC was shown, in its order among the verdicts; nothing where the sink keeps none."""
+        sink = self._sink
+        if isinstance(sink, TakesResults):
+            self._submit(lambda: sink.result(record))
+
+    def drift(self, report: DriftReport) -> None:
+        """Hand over a test for drift; as `result`."""
+        sink = self._sink
+        if isinstance(sink, TakesResults):
+            self._submit(lambda: sink.drift(report))
+
+    def use_bundle(self, bundle: Bundle) -> None:
+        """Say that the verdicts sent from now on come from `bundle`; nothing where the sink does not care."""
+        sink = self._sink
+        if isinstance(sink, FollowsBundle):
+            self._submit(lambda: sink.use_bundle(bundle))
 
     def healthy(self) -> bool:
         """False while the other sink fails or its queue is full."""
@@ -69,17 +127,38 @@ class IsolatedSink:
         if self._thread.is_alive():
             self._on_error(self.name, SinkError(f"{self.name} did not finish within {timeout_s} s"))
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._guard(lambda job=job: self._sink.send(*job))  # type: ignore[misc]  # bound to this turn's job
-        self._guard(self._sink.close)
+    def _submit(self, job: _Job) -> None:
+        if self._closed:
+            raise SinkError(f"{self.name}: the sink is closed")
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            self._dropped += 1
+            if self._dropped == 1:
+                self._on_error(self.name, SinkError(f"{self.name} is too slow: verdicts are not kept there"))
 
-    def _guard(self, action: Callable[[], None]) -> None:
+    def _work(self) -> None:
+        tend_at_s = time.monotonic() + TEND_PERIOD_S
+        while True:
+            with suppress(queue.Empty):
+                job = self._jobs.get(timeout=max(0.0, tend_at_s - time.monotonic()))
+                if job is None:
+                    break
+                self._failures += not self._done(job)
+            if time.monotonic() >= tend_at_s:  # also when verdicts never cease
+                self._done(self._tend)
+                tend_at_s = time.monotonic() + TEND_PERIOD_S
+        self._failures += not self._done(self._sink.close)
+
+    def _tend(self) -> None:
+        if isinstance(self._sink, Tended):
+            self._sink.tend()
+
+    def _done(self, action: Callable[[], None]) -> bool:
+        """False, and told, where `action` failed."""
         try:
             action()
-        except CadaEdgeError as error:
-            self._failures += 1
-            self._on_error(self.name, error)
         except Exception as error:  # noqa: BLE001  # a fault in one sink must not end its thread
-            self._failures += 1
             self._on_error(self.name, error)
+            return False
+        return True

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
-from cada_edge.errors import SinkError
+from cada_edge.runtime.sinks.append import LineFile
 from cada_edge.types import Frame, Prediction, Verdict
 
 COLUMNS = (
@@ -35,12 +34,8 @@ class TableSink:
     """
 
     def __init__(self, path: Path, form: Literal["csv", "jsonl"]) -> None:
-        self._path, self._form, self._failed = path, form, False
-        try:
-            self._handle: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise SinkError(f"{path}: cannot open the records: {error.strerror}; check the folder") from error
-        if form == "csv" and os.fstat(self._handle).st_size == 0:
+        self._form, self._failed, self._file = form, False, LineFile(path)
+        if form == "csv" and self._file.empty():
             self._append(_csv_line(COLUMNS))
 
     def send(self, verdict: Verdict, frame: Frame, prediction: Prediction | None) -> None:
@@ -54,23 +49,11 @@ class TableSink:
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        self._file.close()
 
     def _append(self, line: str) -> None:
-        if self._handle is None:
-            raise SinkError(f"{self._path}: the records are closed")
-        # A file name that is no UTF-8 is no reason to lose the verdict.
-        data, self._failed = line.encode(errors="backslashreplace"), True
-        try:
-            written = os.write(self._handle, data)
-            if written < len(data):  # a full disk takes a part of the line: take it back
-                os.ftruncate(self._handle, os.fstat(self._handle).st_size - written)
-        except OSError as error:
-            raise SinkError(f"{self._path}: record not written: {error.strerror}; free some space") from error
-        if written < len(data):
-            raise SinkError(f"{self._path}: record not written: only {written} of {len(data)} bytes fit; free space")
+        self._failed = True
+        self._file.append(line)
         self._failed = False
 
 
