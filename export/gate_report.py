@@ -67,6 +67,17 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class GateCheck:
+    """One figure against what is allowed, for reading; `words` say it in a sentence."""
+
+    name: str
+    found: str
+    allowed: str
+    passed: bool
+    words: str
+
+
+@dataclass(frozen=True)
 class GateReport:
     """How a graph of lower precision compares with the float32 one; true when it passes.
 
@@ -106,20 +117,39 @@ class GateReport:
         return self.flips / (self.good + self.damaged)
 
     @property
+    def checks(self) -> tuple[GateCheck, ...]:
+        """What is held against the tolerance: AUROC, flips, false rejects of the worst product."""
+        allowed, product, images = self.tolerance, self.products[0], self.good + self.damaged
+        fall, rise = self.auroc[0] - self.auroc[1], product.after - product.before
+        return (
+            GateCheck(
+                "Pooled AUROC",
+                f"{self.auroc[0]:.4f} to {self.auroc[1]:.4f}, {-fall:+.4f}",
+                f"-{allowed.auroc:g}",
+                fall <= allowed.auroc,
+                f"pooled AUROC falls by {fall:.4f} to {self.auroc[1]:.4f} (allowed {allowed.auroc:g})",
+            ),
+            GateCheck(
+                "Verdicts that flip",
+                f"{self.flips} of {images}, {self.flip_rate:.2%}",
+                f"{max(1, int(allowed.flips * images))}, {allowed.flips:.2%}",
+                self.flips <= max(1.0, allowed.flips * images),
+                f"{self.flips} verdicts flip, {self.flip_rate:.2%} (allowed {allowed.flips:.2%})",
+            ),
+            GateCheck(
+                f"False rejects of {product.product or 'all products'}",
+                f"{product.before} to {product.after} of {product.images}",
+                f"+{max(1, int(allowed.false_rejects * product.images))}, {allowed.false_rejects:.2%}",
+                rise <= max(1.0, allowed.false_rejects * product.images),
+                f"false rejects of {product.product or 'all products'} rise from {product.before} to {product.after} "
+                f"of {product.images} (allowed {allowed.false_rejects:.2%})",
+            ),
+        )
+
+    @property
     def failures(self) -> tuple[str, ...]:
         """What is past the tolerance, in words; empty when the graph passes."""
-        allowed, product = self.tolerance, self.products[0]
-        found = []
-        if (fall := self.auroc[0] - self.auroc[1]) > allowed.auroc:
-            found.append(f"pooled AUROC falls by {fall:.4f} to {self.auroc[1]:.4f} (allowed {allowed.auroc:g})")
-        if self.flips > max(1.0, allowed.flips * (self.good + self.damaged)):
-            found.append(f"{self.flips} verdicts flip, {self.flip_rate:.2%} (allowed {allowed.flips:.2%})")
-        if product.after - product.before > max(1.0, allowed.false_rejects * product.images):
-            found.append(
-                f"false rejects of {product.product or 'all products'} rise from {product.before} to {product.after} "
-                f"of {product.images} (allowed {allowed.false_rejects:.2%})"
-            )
-        return tuple(found)
+        return tuple(check.words for check in self.checks if not check.passed)
 
     def __bool__(self) -> bool:
         return not self.failures

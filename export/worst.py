@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 
@@ -23,10 +21,16 @@ def worst_sheet(report: GateReport, spec: ImageSpec) -> UInt8Array:
     return np.vstack([_row(shown, report, spec) for shown in report.worst])
 
 
-def _row(shown: Shown, report: GateReport, spec: ImageSpec) -> UInt8Array:
+def triple(shown: Shown, spec: ImageSpec) -> tuple[UInt8Array, UInt8Array, UInt8Array]:
+    """The picture, and the float32 map and the other one over it; uint8 (H, W, 3), 256 px on the longer side."""
     image = shown.case.picture(spec)
-    heats = [overlay(image, cells, spec) for cells in (shown.before, shown.after)]
-    body = _joined([*map(_fitted, (image, *heats)), legend(_fitted(image).shape[0])])
+    before, after = (overlay(image, cells, spec) for cells in (shown.before, shown.after))
+    return _fitted(image), _fitted(before), _fitted(after)
+
+
+def _row(shown: Shown, report: GateReport, spec: ImageSpec) -> UInt8Array:
+    parts = triple(shown, spec)
+    body = np.hstack([*parts, legend(parts[0].shape[0])])
     bar = np.full((_BAR_PX, body.shape[1], 3), 255, np.uint8)
     words = (
         f"{shown.case.name}: fp32 {shown.scores[0]:.3f}, {report.precision} {shown.scores[1]:.3f}, "
@@ -41,7 +45,3 @@ def _fitted(image: UInt8Array) -> UInt8Array:
     scale = _SIDE_PX / max(image.shape[:2])
     size = (round(image.shape[1] * scale), max(64, round(image.shape[0] * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def _joined(parts: Sequence[UInt8Array]) -> UInt8Array:
-    return np.hstack(list(parts))

@@ -15,7 +15,8 @@ from cada_edge.cli._export_tables import show_parity, show_precisions
 from cada_edge.cli._progress import stage_progress
 from cada_edge.data.dataset import Dataset, Item, scan
 from cada_edge.engine_key import Precision
-from cada_edge.errors import ConfigError, DataError
+from cada_edge.errors import ConfigError
+from cada_edge.export.gate_page import write_gate
 from cada_edge.export.gate_report import TOLERANCES, GateTolerance
 from cada_edge.export.parity import Tolerance
 from cada_edge.export.precision import add_precisions
@@ -23,11 +24,9 @@ from cada_edge.export.precision_config import PrecisionConfig, Progress, RangeCh
 from cada_edge.export.precision_report import PrecisionReport
 from cada_edge.export.stage import ExportConfig
 from cada_edge.export.stage import export as run_export
-from cada_edge.export.worst import worst_sheet
-from cada_edge.imaging import write_atomic, write_png
+from cada_edge.imaging import write_atomic
 from cada_edge.protocols import Runner
 from cada_edge.runtime.runners.ort import OrtRunner
-from cada_edge.types import ImageSpec
 
 
 def export(
@@ -71,7 +70,7 @@ def export(
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write the gate's figures and worst images there, passed or not."),
+        typer.Option(metavar="DIR", help="Write the gate's page, figures and worst images there, passed or not."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write here instead of into BUNDLE.")] = None,
     onnx: Annotated[Path | None, typer.Option(metavar="FILE.onnx", help="Write the fp32 graph alone as well.")] = None,
@@ -158,20 +157,9 @@ def _add(
 
     def keep(found: PrecisionReport) -> None:
         if folder:
-            _write_report(found, bundle.manifest.spec, folder)
+            write_gate(found, bundle.manifest.spec, folder)
 
     return add_precisions(bundle, wanted, items, start, settings, progress=progress, on_report=keep)
-
-
-def _write_report(report: PrecisionReport, spec: ImageSpec, folder: Path) -> None:
-    """``precision.json`` and, per precision, the sheet of the images on which it differs most."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot make the folder: {error.strerror}; choose another --report") from error
-    for gate in report.gates:
-        write_png(folder / f"worst-{gate.precision}.png", worst_sheet(gate, spec))
-    write_atomic(folder / "precision.json", (json.dumps(report.to_json(), indent=1) + "\n").encode())
 
 
 def _spread(data: Dataset | None, most: int) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from cada_edge.errors import BundleError, ConfigError, DataError, ExportError, P
 from cada_edge.export import ExportConfig, export
 from cada_edge.export.cases import cases_of
 from cada_edge.export.gate import auroc, compare
+from cada_edge.export.gate_page import render_page
 from cada_edge.export.gate_report import GateTolerance
 from cada_edge.export.precision import add_precisions, split_items
 from cada_edge.export.precision_config import PrecisionConfig
@@ -226,6 +228,35 @@ def test_the_worst_images_make_one_sheet(made: tuple[Bundle, PrecisionReport]) -
     assert sheet.shape[0] == len(made[1].gates[0].worst) * (256 + 28)
 
 
+def test_the_page_stands_alone_and_tells_all(made: tuple[Bundle, PrecisionReport]) -> None:
+    """Figures, tolerances, every worst image three times, every layer; nothing is fetched from anywhere."""
+    bundle, report = made
+    page = render_page(report, bundle.manifest.spec)
+    sources = re.findall(r'(?:src|href)="([^"]{5})', page)
+    pictures = 3 * sum(len(gate.worst) for gate in report.gates)
+    assert set(sources) == {"data:"}
+    assert len(sources) == pictures + len(report.gates)
+    assert "<script" not in page
+    assert report.int8 is not None
+    told = [one.layer for one in report.int8.selection.effects] + [one.product for one in report.gates[0].products]
+    assert not [word for word in told if word not in page]
+    assert ("passed" in page, "refused" in page) == (True, False)
+
+
+def test_the_page_of_a_refused_graph_says_what_is_past(made: tuple[Bundle, PrecisionReport]) -> None:
+    """The failure in words, and names of files and products as text, whatever they hold."""
+    report = made[1]
+    gate = report.gates[0]
+    strange = replace(gate.products[0], product="<b>&", before=0, after=9, images=9)
+    none = GateTolerance(auroc=0.0, flips=0.0, false_rejects=0.0)
+    refused = replace(gate, flips=7, tolerance=none, products=(strange,))
+    page = render_page(replace(report, gates=(refused,)), made[0].manifest.spec)
+    assert "refused" in page
+    assert "7 verdicts flip" in page
+    assert "False rejects of &lt;b&gt;&amp;" in page
+    assert "<b>&<" not in page
+
+
 def cli(*arguments: str) -> Any:
     """Run ``cada-edge export`` in this process."""
     from cada_edge.cli.export import export as command
@@ -236,14 +267,14 @@ def cli(*arguments: str) -> Any:
 
 
 def test_the_command_adds_and_reports(line: Bundle, tiny_line: Dataset, tmp_path: Path) -> None:
-    """One command gives the bundle, the figures as JSON, and the sheet of the worst images."""
+    """One command gives the bundle, the figures as JSON, the page and the sheet of the worst images."""
     line.write(tmp_path / "line.cada")
     wide = ("--max-auroc-fall", "1", "--max-flips", "1", "--gate-images", "4", "--max-images", "1")
     words = ("--images", str(tiny_line.root), "--precision", "fp16", "--report", str(tmp_path / "r"), "--json")
     done = cli(str(tmp_path / "line.cada"), *words, *wide)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["precisions"]["fp16"]["gate"]["passed"]
-    assert {path.name for path in (tmp_path / "r").iterdir()} == {"precision.json", "worst-fp16.png"}
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"precision.html", "precision.json", "worst-fp16.png"}
     assert "model.fp16.onnx" in Bundle.read(tmp_path / "line.cada").files
 
 
