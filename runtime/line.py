@@ -14,7 +14,7 @@ from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.feed import Arrival, Feeds
 from cada_edge.runtime.health import LineSummary, Problems, Tally
 from cada_edge.runtime.judge import Judge, Judgement
-from cada_edge.runtime.log import log_problem
+from cada_edge.runtime.log import ProblemLog
 from cada_edge.runtime.registers import OfflineReason
 from cada_edge.runtime.signals import stop_on_signals
 from cada_edge.runtime.sinks.isolated import IsolatedSink
@@ -146,7 +146,7 @@ def run_line(
     Raises:
         BundleError, EngineError, SourceError, SinkError: a part cannot be opened.
     """
-    problems = Problems(on_problem or log_problem)
+    problems = Problems(on_problem or ProblemLog())
     pending: list[str] = []
     with ExitStack() as opened, stop_on_signals(pending.append) as redirect:
         bundle = Bundle.read(config.bundle)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 import structlog
+
+_WINDOW_S = 60.0
 
 
 def make_logger(stream: TextIO | None = None) -> Any:
     """A structlog logger writing JSON lines to `stream`, standard error by default.
 
-    Standard output is left to results that a script reads.
+    Standard output is left to results that a script reads. There is no log file: under
+    systemd the journal takes standard error, keeps it within its limits and rotates it.
     """
     return structlog.wrap_logger(
         structlog.WriteLogger(stream or sys.stderr),
@@ -23,6 +30,41 @@ def make_logger(stream: TextIO | None = None) -> Any:
     )
 
 
-def log_problem(component: str, message: str, count: int) -> None:
-    """Log a fault that did not stop the line; for `cada_edge.runtime.health.Problems`."""
-    make_logger().error("problem", component=component, message=message, count=count)
+class ProblemLog:
+    """Logs faults that did not stop the line; for `cada_edge.runtime.health.Problems`.
+
+    That one counts equal messages and tells the 1st, 10th, 100th. Messages that differ each
+    time, by a number in them, would still flood the journal: no component gets more than
+    `per_minute` lines a minute. The next line says how many were left out.
+
+    Args:
+        per_minute: lines of one component, > 0.
+        stream: as of `make_logger`.
+        clock: monotonic, s.
+    """
+
+    def __init__(
+        self, per_minute: int = 20, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_minute, self._logger, self._clock = per_minute, make_logger(stream), clock
+        self._lock, self._windows = threading.Lock(), dict[str, _Window]()
+
+    def __call__(self, component: str, message: str, count: int) -> None:
+        """Log one fault, or count it. Safe from any thread."""
+        with self._lock:
+            window = self._windows.setdefault(component, _Window(self._clock()))
+            if self._clock() - window.since_s >= _WINDOW_S:
+                window.since_s, window.lines = self._clock(), 0
+            if window.lines >= self._per_minute:
+                window.left_out += 1
+                return
+            window.lines, left_out, window.left_out = window.lines + 1, window.left_out, 0
+        more = {"left_out": left_out} if left_out else {}
+        self._logger.error("problem", component=component, message=message, count=count, **more)
+
+
+@dataclass
+class _Window:
+    since_s: float
+    lines: int = 0
+    left_out: int = 0

@@ -66,6 +66,7 @@ COMMANDS = {
     "engine": Command("export", "Build a TensorRT engine of the bundle's graph, on the device that will run it."),
     "plugin": Command("export", "Build the TensorRT plugin on this device, or say what a build would use."),
     "run": Command("runtime", "Run a line: camera in, verdicts out to the PLC."),
+    "service": Command("runtime", "Print a systemd unit, watchdog included, that runs a line at boot."),
     "watch": Command("runtime", "Read a running line over Modbus TCP, as its PLC does."),
     "records": Command("runtime", "Count, time and list what a line has recorded; export it to Parquet."),
     "recalibrate": Command("runtime", "Set the threshold anew from the pictures that a line has archived."),

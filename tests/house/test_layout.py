@@ -21,6 +21,7 @@ CHECKOUT = Path(os.environ.get("CADA_EDGE_CHECKOUT") or Path(__file__).resolve()
 LINKED = ("calibration", "export", "runtime")
 FILES = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile")
 TOP_LEVEL = {*FILES, *LINKED, "cada_edge", "tests", "cmake", "docs"}
+PAGE_SUFFIXES = {".css", ".html", ".js", ".svg"}
 PLUGIN_SUFFIXES = {".cpp", ".cu", ".cuh", ".h", ".cmake", ".txt", ".json"}
 
 
@@ -117,7 +118,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(built: Path) -> None:
     code = {name for name in names if ".dist-info/" not in name}
     assert {name for name in code if name.endswith(".py")} == expected_modules()
     assert "cada_edge/py.typed" in code
-    assert {Path(name).suffix for name in code} <= {".py", ".typed", ".j2", ".yaml", *PLUGIN_SUFFIXES}
+    assert {Path(name).suffix for name in code} <= {".py", ".typed", ".j2", ".yaml", *PAGE_SUFFIXES, *PLUGIN_SUFFIXES}
     built_there = {"export/plugin/launch.cu", "export/plugin/host/cuda_shim.h", "cmake/CMakeLists.txt"}
     assert {f"cada_edge/{name}" for name in built_there} <= code
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -1,0 +1,165 @@
+"""A systemd unit for one line: it starts at boot, is watched, and may do no more than it must."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cada_edge.errors import ConfigError
+from cada_edge.runtime.config import LineConfig
+
+PRIVILEGED_BELOW = 1024
+WATCHDOG_S, START_S, STOP_S = 5, 300, 20
+# Where line.yaml names ports that the line itself listens on, and folders that it writes to.
+_LISTENS = (("sinks", "modbus"), ("page",), ("plc", "modbus"), ("plc", "opcua"), ("servers",))
+_WRITES = ("sinks", "records", "archive", "outbox")
+_UNIT = """\
+# {title}
+# Install:  sudo install -m 644 {name}.service /etc/systemd/system/ && sudo systemctl daemon-reload
+#           sudo systemctl enable --now {name}
+# Look:     systemctl status {name};  journalctl -u {name} -o cat | jq .
+{folders}
+[Unit]
+Description=cada-edge line {line}
+Documentation=man:systemd.service(5)
+After=network-online.target
+Wants=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command}
+User={user}
+SupplementaryGroups=video dialout
+Environment=PYTHONUNBUFFERED=1
+Restart=always
+RestartSec=2
+WatchdogSec={watchdog_s}
+TimeoutStartSec={start_s}
+TimeoutStopSec={stop_s}
+KillMode=mixed
+UMask=0027
+OOMScoreAdjust=-500
+
+NoNewPrivileges=yes
+CapabilityBoundingSet={capabilities}
+AmbientCapabilities={capabilities}
+ProtectSystem=strict
+ProtectHome=read-only
+ReadWritePaths={writes}
+PrivateTmp=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RemoveIPC=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the unit is made from.
+
+    Attributes:
+        config: the line.
+        path: of its ``line.yaml``, absolute.
+        user: who runs it; should own nothing but the folders it writes to.
+        program: the Python that has cada-edge.
+    """
+
+    config: LineConfig
+    path: Path
+    user: str = "cada-edge"
+    program: str = sys.executable
+
+    @property
+    def name(self) -> str:
+        """Of the unit, without its suffix."""
+        return f"cada-edge-{''.join(c if c.isalnum() and c.isascii() else '-' for c in self.path.stem).strip('-')}"
+
+    def unit(self) -> str:
+        """The text of the unit. Raises `ConfigError` for a path that no unit can hold."""
+        writes = self.writable()
+        plain = {"title": f"{self.name}.service", "name": self.name, "user": _plain("user", self.user)}
+        return _UNIT.format(
+            **plain,
+            folders="".join(f"# Before:   sudo install -d -o {self.user} {_shell(path)}\n" for path in writes),
+            line=_escaped(str(self.path)),
+            command=" ".join(_quoted(word) for word in (self.program, "-m", "cada_edge", "run", str(self.path))),
+            capabilities="CAP_NET_BIND_SERVICE" if self.privileged() else "",
+            writes=" ".join(_quoted(str(path)) for path in writes),
+            watchdog_s=WATCHDOG_S,
+            start_s=START_S,
+            stop_s=STOP_S,
+        )
+
+    def privileged(self) -> list[int]:
+        """Ports below 1024 that the line listens on."""
+        sections = (_section(self.config, path) for path in _LISTENS)
+        ports = [section.get("port") for section in sections if section]
+        return [port for port in ports if isinstance(port, int) and 0 < port < PRIVILEGED_BELOW]
+
+    def writable(self) -> list[Path]:
+        """Folders that the line writes to, each once."""
+        document = self.config.model_dump()
+        found = [path for name in _WRITES for path in _paths(document.get(name))]
+        folders = {path.parent if path.suffix else path for path in found}
+        return sorted(folders)
+
+
+def _section(config: LineConfig, path: tuple[str, ...]) -> dict[str, Any]:
+    section: Any = config.model_dump()
+    for name in path:
+        section = section.get(name) if isinstance(section, dict) else None
+    return section if isinstance(section, dict) else {}
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _paths(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _paths(one)
+
+
+def _escaped(text: str) -> str:
+    """`text` with systemd's specifiers taken literally. Raises `ConfigError` for control characters."""
+    if any(ord(c) < 32 for c in text):
+        raise ConfigError(f"{text!r} has a control character, which no unit file can hold; rename it")
+    return text.replace("%", "%%")
+
+
+def _quoted(text: str) -> str:
+    """One word of a unit's line."""
+    safe = _escaped(text).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    return safe if safe == text and " " not in text else f'"{safe}"'
+
+
+def _shell(path: Path) -> str:
+    return "'" + _escaped(str(path)).replace("%%", "%").replace("'", "'\\''") + "'"
+
+
+def _plain(field: str, text: str) -> str:
+    if not text or not all((c.isalnum() and c.isascii()) or c in "_-" for c in text) or text[0] in "-0123456789":
+        raise ConfigError(f"{field}: got {text!r}, expected a system user such as cada-edge")
+    return text
