@@ -175,15 +175,15 @@ class ImageArchive:
         )
 
     def _compact(self) -> list[str]:
-        """Drop lines of pictures that have gone; returns the names in the index before."""
-        self._lines = 0
-        if not (self._folder / INDEX).exists():
+        """Drop torn lines and those of pictures that have gone; returns the names in the index before."""
+        self._lines, path = 0, self._folder / INDEX
+        if not path.exists():
             return []
-        index = read_index(self._folder)
-        here = present(self._folder)
+        index, here = read_index(self._folder), present(self._folder)
         kept = [entry.to_line() for name, entry in index.items() if name in here]
-        if len(kept) < len(index):
-            write_atomic(self._folder / INDEX, "".join(kept).encode(errors="backslashreplace"))
+        content = "".join(kept).encode()
+        if content != path.read_bytes():
+            write_atomic(path, content)
         self._lines = len(kept)
         return list(index)
 
