@@ -9,13 +9,14 @@ from dataclasses import replace
 import pytest
 
 from cada_edge.bundle import Bundle
-from cada_edge.calibration import CalibrateConfig, calibrate, stored_scores
+from cada_edge.calibration import CalibrateConfig, calibrate, stored_novelties, stored_scores, weights_sha256
 from cada_edge.data.dataset import Dataset
 from cada_edge.errors import BundleError, DataError
 from cada_edge.protocols import Runner
 
 CONFIG = CalibrateConfig(target_frr=0.05)
 ADD = replace(CONFIG, add=True)
+EMPTY_WEIGHTS = b"\x02\x00\x00\x00\x00\x00\x00\x00{}"
 
 
 Parts = Callable[[int, int], Dataset]
@@ -84,7 +85,7 @@ def test_the_stored_scores_name_no_image(calibrated: Bundle) -> None:
 
 def test_scores_of_other_weights_are_not_added_to(calibrated: Bundle, runner: Runner, parts: Parts) -> None:
     """After training again the stored scores mean nothing: --add refuses, a plain calibration replaces them."""
-    retrained = calibrated.with_file("head.safetensors", b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
+    retrained = calibrated.with_file("head.safetensors", EMPTY_WEIGHTS)
     new = parts(25, 60)
     with pytest.raises(DataError, match=r"no calibration scores for its present weights.*without --add"):
         calibrate(retrained, runner, new.items, ADD)
@@ -94,6 +95,34 @@ def test_scores_of_other_weights_are_not_added_to(calibrated: Bundle, runner: Ru
 def test_the_exported_graph_leaves_the_scores_valid(calibrated: Bundle) -> None:
     """Export adds a file and changes no score."""
     assert stored_scores(calibrated.with_file("model.onnx", b"graph")) == stored_scores(calibrated)
+
+
+@pytest.mark.parametrize("graph", ["model.onnx", "model.fp16.onnx", "model.int8.onnx"])
+def test_no_exported_graph_makes_another_model(calibrated: Bundle, graph: str) -> None:
+    """Neither export nor calibration changes what the scores belong to; other weights do."""
+    assert weights_sha256(calibrated.with_file(graph, b"graph")) == weights_sha256(calibrated)
+    assert weights_sha256(calibrated.with_file("head.safetensors", EMPTY_WEIGHTS)) != weights_sha256(calibrated)
+
+
+def test_novelties_are_kept_and_joined_like_scores(calibrated: Bundle, runner: Runner, parts: Parts) -> None:
+    """One per image; with --add beside the earlier ones, without it alone."""
+    new = parts(25, 60)
+    joined, alone = (calibrate(calibrated, runner, new.items, config)[0] for config in (ADD, CONFIG))
+    assert set(stored_novelties(calibrated)) == set(stored_scores(calibrated))
+    assert set(stored_novelties(joined)) == set(stored_scores(joined))
+    assert set(stored_novelties(alone)) == {item.sha256 for item in new.items}
+    assert all(0 < value < 1 for value in stored_novelties(joined).values())
+
+
+def test_a_file_of_the_first_schema_still_reads(calibrated: Bundle, runner: Runner, parts: Parts) -> None:
+    """Bundles calibrated before novelties were kept have their scores and no novelty, and can be added to."""
+    document = json.loads(calibrated.files["calibration.json"])
+    old = {"schema": 1, "weights": document["weights"], "scores": document["scores"]}
+    earlier = calibrated.with_file("calibration.json", json.dumps(old).encode())
+    assert stored_scores(earlier) == stored_scores(calibrated)
+    assert stored_novelties(earlier) == {}
+    again = calibrate(earlier, runner, parts(25, 60).items, ADD)[0]
+    assert (len(stored_scores(again)), len(stored_novelties(again))) == (45, 25)
 
 
 @pytest.mark.parametrize(
