@@ -83,6 +83,13 @@ def graph_name(precision: Precision) -> str:
     return _GRAPHS[precision]
 
 
+def how_to_get(precision: Precision) -> str:
+    """What brings the graph of that precision into a bundle without it."""
+    if precision == "fp32":
+        return "run `cada-edge export` on it first"
+    return f"run `cada-edge export BUNDLE --images DIR --precision {precision}` first"
+
+
 def check_digest(value: object, field: str) -> None:
     """Raise `ConfigError` naming `field` unless `value` is a sha256 in 64 hex digits."""
     _check_text(value, _DIGEST, field, "64 hex digits")

@@ -17,6 +17,7 @@ from cada_edge.engine_key import (
     Precision,
     check_batch_range,
     graph_name,
+    how_to_get,
     parse_capability,
 )
 from cada_edge.engine_store import EngineRecord, StoredEngine, make_folder, store
@@ -85,7 +86,7 @@ def build_engine(
         EngineError, PluginMissingError: the device, the plugin or the builder refuses.
     """
     name = graph_name(config.precision)
-    content = bundle.file(name, _how_to_get(config.precision))
+    content = bundle.file(name, how_to_get(config.precision))
     tensorrt = TensorRT.load(config.flavour)
     target = _target(config, here)
     graph, plugin_version = for_parser(content, name, config.plugin is not None)
@@ -112,12 +113,6 @@ def build_engine(
         kernels=kernels,
     )
     return store(folder, record, plan, plugin if config.plugin else None)
-
-
-def _how_to_get(precision: Precision) -> str:
-    if precision == "fp32":
-        return "run `cada-edge export` on it first"
-    return f"run `cada-edge export` on it with {precision} first"
 
 
 def _target(config: EngineConfig, here: Callable[[], str]) -> str:

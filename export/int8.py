@@ -116,7 +116,7 @@ def prepare_int8(work: Work, pool: Sequence[Item]) -> Ready:
     _require_images(pool)
     items = _choose(work, pool)
     histograms = _histograms(work, layers, items)
-    judge = open_judge(work, cases_of(spread(items, min(work.config.probe_images, len(items)))))
+    judge = open_judge(work, cases_of(spread(items, work.config.probe_images)))
     return Ready(tuple(layers), tuple(items), histograms, judge)
 
 

@@ -19,7 +19,7 @@ import onnxruntime
 
 from cada_edge.bundle import MODEL, Bundle, Stage, data_sha256
 from cada_edge.data.dataset import Item
-from cada_edge.engine_key import PRECISIONS, Precision, graph_name
+from cada_edge.engine_key import PRECISIONS, Precision, graph_name, how_to_get
 from cada_edge.errors import ConfigError, DataError
 from cada_edge.export.cases import Case, cases_of
 from cada_edge.export.emulate import Typed, in_half
@@ -81,7 +81,7 @@ def add_precisions(
     """
     wanted = _wanted(precisions)
     config = config or PrecisionConfig()
-    proto = parse(bundle.file(MODEL, "run `cada-edge export` on it first"), MODEL)
+    proto = parse(bundle.file(MODEL, how_to_get("fp32")), MODEL)
     work = Work(bundle, proto, find_zones(proto), config, open_runner, progress or (lambda *_: None))
     gate_items, pool = split_items(bundle, items, config)
     graphs, int8 = _graphs(work, wanted, pool)
@@ -118,7 +118,7 @@ def split_items(
     gate = spread(held, min(config.gate_images, most))
     taken = {item.sha256 for item in gate}
     pool = [*known, *(item for item in held if item.sha256 not in taken)]
-    return gate, spread(pool, min(config.pool_images, len(pool)))
+    return gate, spread(pool, config.pool_images)
 
 
 def _wanted(precisions: Collection[Precision]) -> tuple[Precision, ...]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from onnx import ModelProto
 
 from cada_edge.bundle import Bundle
 from cada_edge.calibration.ranges import RANGE_METHODS
-from cada_edge.data.dataset import Item
 from cada_edge.engine_key import Precision
 from cada_edge.export.gate_report import TOLERANCES, GateTolerance
 from cada_edge.export.zones import Zones
 from cada_edge.protocols import Runner
 from cada_edge.types import require
+
+T = TypeVar("T")
 
 MIN_CALIBRATION_IMAGES = 16
 PRECISION_STAGE = "precision"
@@ -84,6 +85,7 @@ class Work:
         return lambda done, total: self.progress(stage, done, total)
 
 
-def spread(items: Sequence[Item], count: int) -> tuple[Item, ...]:
-    """`count` of them at even steps, so that every folder has its share."""
+def spread(items: Sequence[T], most: int) -> tuple[T, ...]:
+    """At most `most` of them at even steps, so that every folder has its share."""
+    count = min(most, len(items))
     return tuple(items[i * len(items) // count] for i in range(count))

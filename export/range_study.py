@@ -14,7 +14,7 @@ from onnx import ModelProto
 from cada_edge.bundle import MODEL, Bundle
 from cada_edge.calibration.ranges import RANGE_METHODS, RangeMethod, ranges_of
 from cada_edge.data.dataset import Dataset, Item
-from cada_edge.engine_key import Precision
+from cada_edge.engine_key import Precision, how_to_get
 from cada_edge.errors import DataError, ParityError
 from cada_edge.export.cases import Case
 from cada_edge.export.emulate import Typed, in_half
@@ -115,7 +115,7 @@ def study_ranges(
         ParityError: a graph gives NaN or infinity.
     """
     config = config or PrecisionConfig()
-    proto = parse(bundle.file(MODEL, "run `cada-edge export` on it first"), MODEL)
+    proto = parse(bundle.file(MODEL, how_to_get("fp32")), MODEL)
     work = Work(bundle, proto, find_zones(proto), config, open_runner, progress or (lambda *_: None))
     judged, pool = _images(data, config, max_images)
     ready = prepare_int8(work, pool)
@@ -145,7 +145,7 @@ def _images(data: Dataset, config: PrecisionConfig, most: int) -> tuple[tuple[It
     pool = [item for item in data.items if item.defect is None and item.sha256 not in tested]
     share = max(1, round(min(most, len(test)) * len(good) / len(test)))
     judged = (*spread(good, share), *spread(bad, max(1, min(most, len(test)) - share)))
-    return judged, spread(pool, min(config.pool_images, len(pool)))
+    return judged, spread(pool, config.pool_images)
 
 
 def _variants(work: Work, ready: Ready, methods: Sequence[RangeMethod]) -> Iterator[_Variant]:

@@ -6,13 +6,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cada_edge.bundle import MODEL, Bundle
-from cada_edge.engine_key import FLAVOURS, PRECISIONS, Flavour, Precision, graph_name
+from cada_edge.engine_key import FLAVOURS, PRECISIONS, Flavour, Precision, graph_name, how_to_get
 from cada_edge.engine_store import engines_folder, stored_engines
 from cada_edge.export.verify import Backend
 from cada_edge.protocols import Runner
 
 _HOST_IMAGES = 8  # about a second each
-_EXPORT = "not in the bundle; make it with `cada-edge export BUNDLE"
 
 
 def all_backends(path: Path, bundle: Bundle) -> list[Backend]:
@@ -35,8 +34,7 @@ def _torch(bundle: Bundle) -> Backend:
 def _ort(bundle: Bundle, precision: Precision) -> Backend:
     name = f"onnxruntime {precision}"
     if graph_name(precision) not in bundle.files:
-        how = "`" if precision == "fp32" else f" --images DIR --precision {precision}`"
-        return Backend(name, precision, None, _EXPORT + how)
+        return Backend(name, precision, None, f"not in the bundle; {how_to_get(precision)}")
 
     def start() -> Runner:
         from cada_edge.runtime.runners.ort import OrtRunner  # noqa: PLC0415  # as the others: only where asked for
@@ -49,7 +47,7 @@ def _ort(bundle: Bundle, precision: Precision) -> Backend:
 def _host(bundle: Bundle) -> Backend:
     name = "plugin on the CPU"
     if MODEL not in bundle.files:
-        return Backend(name, "fp32", None, f"{_EXPORT}`")
+        return Backend(name, "fp32", None, f"not in the bundle; {how_to_get('fp32')}")
 
     def start() -> Runner:
         from cada_edge.export.host_runner import HostPluginRunner  # noqa: PLC0415  # as above

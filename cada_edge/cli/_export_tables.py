@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,11 +14,18 @@ from cada_edge.export.parity import OUTPUTS, ParityReport
 from cada_edge.export.precision_report import PrecisionReport
 
 
+def figures(title: str, headings: Sequence[str], *, left: Collection[str]) -> Table:
+    """An empty table of figures, its columns to the right but for those in `left`."""
+    table = Table(title=title)
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in left else "right")
+    return table
+
+
 def show_parity(report: ParityReport, written: Path, console: Console) -> None:
     """The graph against PyTorch."""
-    table = Table(title=f"ONNX Runtime against PyTorch on {report.images} images")
-    for heading in ("output", "max", "p99", "mean", "allowed"):
-        table.add_column(heading, justify="left" if heading == "output" else "right")
+    title = f"ONNX Runtime against PyTorch on {report.images} images"
+    table = figures(title, ("output", "max", "p99", "mean", "allowed"), left={"output"})
     for name in OUTPUTS:
         gap = getattr(report, name)
         allowed = getattr(report.tolerance, name)
@@ -30,9 +38,9 @@ def show_parity(report: ParityReport, written: Path, console: Console) -> None:
 def show_precisions(report: PrecisionReport, console: Console) -> None:
     """Lower precisions against float32."""
     gate = report.gates[0]
-    table = Table(title=f"Against fp32 on {gate.good} held-out good images, each also damaged")
-    for heading in ("graph", "MB", "AUROC", "fp32", "flips", "score rms", "worst product"):
-        table.add_column(heading, justify="left" if heading in {"graph", "worst product"} else "right")
+    title = f"Against fp32 on {gate.good} held-out good images, each also damaged"
+    headings = ("graph", "MB", "AUROC", "fp32", "flips", "score rms", "worst product")
+    table = figures(title, headings, left={"graph", "worst product"})
     for one in report.gates:
         table.add_row(one.precision, f"{report.sizes[one.precision] / 1e6:.1f}", *_cells(one))
     console.print(table)
@@ -48,9 +56,8 @@ def _cells(gate: GateReport) -> tuple[str, ...]:
 
 
 def _show_int8(report: Int8Report, console: Console) -> None:
-    table = Table(title="INT8 in every layer that could be: what a range method does to scores")
-    for heading in ("ranges", "score rms", "score max", "flips"):
-        table.add_column(heading, justify="left" if heading == "ranges" else "right")
+    title = "INT8 in every layer that could be: what a range method does to scores"
+    table = figures(title, ("ranges", "score rms", "score max", "flips"), left={"ranges"})
     for one in report.methods:
         table.add_row(one.method, f"{one.score_rms:.4f}", f"{one.score_max:.4f}", str(one.flips))
     console.print(table)

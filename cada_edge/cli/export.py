@@ -12,20 +12,27 @@ from rich.console import Console
 
 from cada_edge.bundle import MODEL, Bundle
 from cada_edge.cli._export_tables import show_parity, show_precisions
+from cada_edge.cli._precision import (
+    CalibrationImages,
+    Int8Depthwise,
+    Int8Rest,
+    RangeMethodOption,
+    ScoreBudget,
+    open_ort,
+)
 from cada_edge.cli._progress import stage_progress
-from cada_edge.data.dataset import Dataset, Item, scan
+from cada_edge.data.dataset import Item, scan
 from cada_edge.engine_key import Precision
 from cada_edge.errors import ConfigError
 from cada_edge.export.gate_page import write_gate
 from cada_edge.export.gate_report import TOLERANCES, GateTolerance
 from cada_edge.export.parity import Tolerance
 from cada_edge.export.precision import add_precisions
-from cada_edge.export.precision_config import PrecisionConfig, Progress, RangeChoice, Rest
+from cada_edge.export.precision_config import PrecisionConfig, Progress, spread
 from cada_edge.export.precision_report import PrecisionReport
 from cada_edge.export.stage import ExportConfig
 from cada_edge.export.stage import export as run_export
 from cada_edge.imaging import write_atomic
-from cada_edge.protocols import Runner
 from cada_edge.runtime.runners.ort import OrtRunner
 
 
@@ -44,21 +51,11 @@ def export(
         list[str] | None,
         typer.Option(metavar="fp16,int8", help="Add graphs of lower precision, each through its accuracy gate."),
     ] = None,
-    calibration_images: Annotated[
-        int, typer.Option(help="Good images that set INT8 ranges, chosen to cover all there are.")
-    ] = PrecisionConfig.calibration_images,
-    range_method: Annotated[
-        RangeChoice, typer.Option(help="Rule of the INT8 ranges; auto: the one that moves scores least.")
-    ] = PrecisionConfig.range_method,
-    score_budget: Annotated[
-        float, typer.Option(help="Layers are left out of INT8 until scores move by at most this, root mean square.")
-    ] = PrecisionConfig.score_budget,
-    int8_depthwise: Annotated[
-        bool, typer.Option("--int8-depthwise", help="Depthwise convolutions in INT8 as well.")
-    ] = PrecisionConfig.depthwise,
-    int8_rest: Annotated[
-        Rest, typer.Option(help="Type of what is not INT8: fp16 for TensorRT, fp32 for processors.")
-    ] = PrecisionConfig.rest,
+    calibration_images: CalibrationImages = PrecisionConfig.calibration_images,
+    range_method: RangeMethodOption = PrecisionConfig.range_method,
+    score_budget: ScoreBudget = PrecisionConfig.score_budget,
+    int8_depthwise: Int8Depthwise = PrecisionConfig.depthwise,
+    int8_rest: Int8Rest = PrecisionConfig.rest,
     gate_images: Annotated[
         int, typer.Option(help="Held-out good images of the accuracy gate, each also damaged.")
     ] = PrecisionConfig.gate_images,
@@ -103,7 +100,7 @@ def export(
         exported, parity = run_export(
             loaded,
             OrtRunner,
-            _spread(data, max_images),
+            [item.path for item in spread(data.items, max_images)] if data else [],
             config,
             lambda done, total: progress("compare", done, total),
         )
@@ -152,18 +149,8 @@ def _add(
     progress: Progress,
     folder: Path | None,
 ) -> tuple[Bundle, PrecisionReport]:
-    def start(made: Bundle, precision: Precision) -> Runner:
-        return OrtRunner(made, precision=precision)
-
     def keep(found: PrecisionReport) -> None:
         if folder:
             write_gate(found, bundle.manifest.spec, folder)
 
-    return add_precisions(bundle, wanted, items, start, settings, progress=progress, on_report=keep)
-
-
-def _spread(data: Dataset | None, most: int) -> list[Path]:
-    """At most `most` pictures of a dataset, at even steps, so that every product has its share."""
-    paths = [item.path for item in data.items] if data else []
-    count = min(most, len(paths))
-    return [paths[i * len(paths) // count] for i in range(count)]
+    return add_precisions(bundle, wanted, items, open_ort, settings, progress=progress, on_report=keep)

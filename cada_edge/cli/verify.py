@@ -10,14 +10,15 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from cada_edge.bundle import Bundle
 from cada_edge.cli._backends import all_backends
+from cada_edge.cli._export_tables import figures
 from cada_edge.cli._progress import stage_progress
 from cada_edge.data.dataset import Item
 from cada_edge.data.readers import read_dataset
 from cada_edge.export.cases import Case, batches, made_up
+from cada_edge.export.precision_config import spread
 from cada_edge.export.verify import Row, VerifyReport
 from cada_edge.export.verify import verify as run_verify
 from cada_edge.types import ImageSpec, UInt8Array
@@ -71,8 +72,7 @@ def _items(data: Path | None, most: int) -> list[Item]:
     found = read_dataset(data)
     test = found.test()
     able = test if len({item.defect is None for item in test}) == 2 else found.items
-    count = min(most, len(able))
-    return [able[i * len(able) // count] for i in range(count)]
+    return list(spread(able, most))
 
 
 def _pictures(items: Sequence[Item], spec: ImageSpec) -> Callable[[int | None], Iterator[UInt8Array]]:
@@ -91,9 +91,9 @@ def _pictures(items: Sequence[Item], spec: ImageSpec) -> Callable[[int | None], 
 
 def _show(report: VerifyReport, console: Console) -> None:
     at = "no threshold yet" if report.threshold is None else f"threshold {report.threshold:.3f}"
-    table = Table(title=f"Against {report.reference}{_auroc(report.reference_auroc, ', AUROC ')}, {at}")
-    for heading in ("backend", "images", "score max", "score rms", "map max", "flips", "AUROC", ""):
-        table.add_column(heading, justify="left" if heading in {"backend", ""} else "right")
+    title = f"Against {report.reference}{_auroc(report.reference_auroc, ', AUROC ')}, {at}"
+    headings = ("backend", "images", "score max", "score rms", "map max", "flips", "AUROC", "")
+    table = figures(title, headings, left={"backend", ""})
     for row in report.rows:
         table.add_row(*_cells(row))
     console.print(table)

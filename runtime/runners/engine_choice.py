@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from cada_edge.bundle import Bundle
-from cada_edge.engine_key import EngineKey, Flavour, Precision, build_command, difference, graph_name
+from cada_edge.engine_key import EngineKey, Flavour, Precision, build_command, difference, graph_name, how_to_get
 from cada_edge.engine_store import StoredEngine, engines_folder, stored_engines
 from cada_edge.errors import EngineError, EngineMismatchError
 
@@ -39,7 +39,8 @@ def choose_engine(bundle: Bundle, path: Path, wanted: Wanted) -> StoredEngine:
             values and the command that builds one here.
         EngineError: there is none, or a sidecar cannot be read.
     """
-    onnx = hashlib.sha256(bundle.file(graph_name(wanted.precision), "run `cada-edge export` on it first")).hexdigest()
+    graph = bundle.file(graph_name(wanted.precision), how_to_get(wanted.precision))
+    onnx = hashlib.sha256(graph).hexdigest()
     engines = stored_engines(engines_folder(path))
     if not engines:
         size = wanted.batch or 1

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
 from cada_edge.bundle import Bundle
-from cada_edge.engine_key import Precision, graph_name
+from cada_edge.bundle_runner import BundleRunner
+from cada_edge.engine_key import Precision, graph_name, how_to_get
 from cada_edge.errors import EngineError
 from cada_edge.onnx_wire import refuse_external_data
-from cada_edge.protocols import check_batch
 from cada_edge.types import ImageSpec, MapSpec, Prediction, UInt8Array
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 CPU = "CPUExecutionProvider"
 _OUTPUTS = ("score", "map", "u", "gamma", "novelty")
 _ERRORS_ONLY = 3
 
 
-class OrtRunner:
+class OrtRunner(BundleRunner):
     """A `Runner` over ONNX Runtime. A context manager that owns its session.
 
     Args:
@@ -49,54 +44,21 @@ class OrtRunner:
         precision: Precision = "fp32",
     ) -> None:
         name = graph_name(precision)
-        model = bundle.file(name, _how_to_get(precision))
+        model = bundle.file(name, how_to_get(precision))
         refuse_external_data(model, name)
-        self._spec, self._map_spec = bundle.manifest.spec, bundle.manifest.map_spec
         self._session: Any = _session(model, name, threads, list(providers))
-        self._batch = _check_graph(self._session, name, self._spec, self._map_spec)
+        manifest = bundle.manifest
+        super().__init__(bundle, _check_graph(self._session, name, manifest.spec, manifest.map_spec))
 
-    @property
-    def spec(self) -> ImageSpec:
-        """Preprocessing the graph expects."""
-        return self._spec
-
-    @property
-    def map_spec(self) -> MapSpec:
-        """Shape of the maps it returns."""
-        return self._map_spec
-
-    def infer(self, batch: UInt8Array) -> Prediction:
-        """Judge uint8 (N, H, W, 3) RGB; the arrays returned belong to the caller.
-
-        Raises `EngineError` for another shape or dtype, after `close`, or when ONNX
-        Runtime fails.
-        """
-        if self._session is None:
-            raise EngineError("the runner is closed; open a new one")
-        check_batch(batch, self._spec, self._batch)
+    def _infer(self, batch: UInt8Array) -> Prediction:
         try:
             outputs = self._session.run(_OUTPUTS, {"image": np.ascontiguousarray(batch)})
         except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
             raise EngineError(f"ONNX Runtime failed on a batch of {len(batch)}: {error}") from error
         return Prediction(*outputs)
 
-    def close(self) -> None:
-        """Free the session. Safe to call twice."""
+    def _release(self) -> None:
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _how_to_get(precision: Precision) -> str:
-    if precision == "fp32":
-        return "run `cada-edge export` on it first"
-    return f"run `cada-edge export BUNDLE --images DIR --precision {precision}` first"
 
 
 def _session(model: bytes, name: str, threads: int | None, providers: list[str]) -> Any:

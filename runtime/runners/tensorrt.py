@@ -14,25 +14,20 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from cada_edge.bundle import Bundle
+from cada_edge.bundle_runner import BundleRunner
 from cada_edge.engine_key import Flavour, Precision, build_command
 from cada_edge.engine_store import StoredEngine
 from cada_edge.errors import EngineError, EngineMismatchError
-from cada_edge.protocols import check_batch
 from cada_edge.runtime.runners.engine_choice import Wanted, choose_engine
 from cada_edge.runtime.runners.memory import Buffer, Memory, MemoryName, Replay, open_memory
 from cada_edge.trt import TensorRT, file_sha256
-from cada_edge.types import ImageSpec, MapSpec, Prediction, UInt8Array
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
+from cada_edge.types import Prediction, UInt8Array
 
 Graphs = Literal["auto", "never", "require"]
 _IMAGE, _OUTPUTS = "image", ("score", "map", "u", "gamma", "novelty")
@@ -58,7 +53,7 @@ class TensorRTOptions:
     graphs: Graphs = "auto"
 
 
-class TensorRTRunner:
+class TensorRTRunner(BundleRunner):
     """A `Runner` over TensorRT. A context manager that owns engine, stream and buffers.
 
     The arrays that `infer` returns are the caller's; page-locked and GPU memory never leave
@@ -88,7 +83,7 @@ class TensorRTRunner:
         memory: Memory | None = None,
     ) -> None:
         options = options or TensorRTOptions()
-        self._spec, self._map_spec = bundle.manifest.spec, bundle.manifest.map_spec
+        super().__init__(bundle)
         tensorrt = tensorrt or TensorRT.load(options.flavour)
         with ExitStack() as opened:
             self._memory = memory or open_memory(options.memory)
@@ -102,17 +97,6 @@ class TensorRTRunner:
             self._buffers = self._bind()
             self._replay, self._execution = self._record(options.graphs)
             opened.pop_all()
-        self._open = True
-
-    @property
-    def spec(self) -> ImageSpec:
-        """Preprocessing the graph expects."""
-        return self._spec
-
-    @property
-    def map_spec(self) -> MapSpec:
-        """Shape of the maps it returns."""
-        return self._map_spec
 
     @property
     def engine(self) -> StoredEngine:
@@ -124,31 +108,13 @@ class TensorRTRunner:
         """``CUDA graph``, or ``stream`` and why: for people and logs."""
         return self._execution
 
-    def infer(self, batch: UInt8Array) -> Prediction:
-        """Judge uint8 (N, H, W, 3) RGB, any N >= 1; the arrays returned belong to the caller.
-
-        Raises `EngineError` for another shape or dtype, after `close`, or when the GPU fails.
-        """
-        if not self._open:
-            raise EngineError("the runner is closed; open a new one")
-        check_batch(batch, self._spec)
+    def _infer(self, batch: UInt8Array) -> Prediction:
         parts = [self._call(batch[at : at + self._batch]) for at in range(0, len(batch), self._batch)]
         return parts[0] if len(parts) == 1 else Prediction.concatenate(parts)
 
-    def close(self) -> None:
-        """Free engine, stream and buffers. Safe to call twice."""
-        if self._open:
-            self._open = False
-            self._session.close()
-            self._memory.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _release(self) -> None:
+        self._session.close()
+        self._memory.close()
 
     def _bind(self) -> dict[str, Buffer]:
         """Allocate every buffer, once, and tell the engine where they are."""

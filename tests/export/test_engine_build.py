@@ -152,7 +152,7 @@ def test_an_absent_tensorrt_names_what_brings_it(flavour: Flavour) -> None:
 
 def test_a_bundle_without_that_precision_names_the_command(bundle: Bundle, tmp_path: Path) -> None:
     """The graph is looked for before any builder is."""
-    with pytest.raises(BundleError, match=r"model.int8.onnx; run `cada-edge export` .*int8"):
+    with pytest.raises(BundleError, match=r"model.int8.onnx; run `cada-edge export .*--precision int8`"):
         build(bundle, tmp_path, precision="int8")
 
 
