@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cada_edge.runtime.outcome import bounded, error_code, result_bits
 from cada_edge.runtime.registers import (
-    WORST_SCORE,
-    ErrorCode,
     OfflineReason,
     ResultFlag,
     StatusBlock,
@@ -52,8 +51,8 @@ class Publisher:
             offline=OfflineReason.NONE,
             result=ResultFlag.REJECT if held else result_bits(verdict, frame),
             seq=next_counter(old.seq),
-            score=_bounded(verdict.score),
-            threshold=0.0 if verdict.threshold is None else _bounded(verdict.threshold),
+            score=bounded(verdict.score),
+            threshold=0.0 if verdict.threshold is None else bounded(verdict.threshold),
             result_ms=milliseconds(now_ns - frame.t_capture_ns),
             frame_age_ms=milliseconds(now_ns - frame.t_arrival_ns),
             error=error,
@@ -74,35 +73,3 @@ class Publisher:
         """The safe state: Online and ResultsValid fall, REJECT rises."""
         self._block = safe(self._block, reason)
         return self._block
-
-
-def result_bits(verdict: Verdict, frame: Frame) -> ResultFlag:
-    """Word 2 for a verdict: PASS alone, or REJECT with the reason."""
-    if verdict.passed:
-        return ResultFlag.PASS
-    bits = ResultFlag.REJECT | (ResultFlag.FAIL if verdict.status == "ng" else ResultFlag.UNKNOWN)
-    if frame.status == "incomplete":
-        bits |= ResultFlag.IMAGE_QUALITY
-    if frame.status == "late":
-        bits |= ResultFlag.LATE
-    return bits
-
-
-def error_code(verdict: Verdict, frame: Frame, prediction: Prediction | None) -> ErrorCode:
-    """Why a verdict is undecided; `ErrorCode.NONE` for the others."""
-    if verdict.status != "undecided":
-        return ErrorCode.NONE
-    if frame.status == "late":
-        return ErrorCode.LATE
-    if frame.status == "incomplete":
-        return ErrorCode.FRAME_INCOMPLETE
-    if prediction is None:
-        return ErrorCode.ENGINE_FAILED
-    if verdict.threshold is None:
-        return ErrorCode.NO_THRESHOLD
-    return ErrorCode.NOVEL if prediction.finite().all() else ErrorCode.NOT_FINITE
-
-
-def _bounded(value: float | None) -> float:
-    """A float32 in range; `WORST_SCORE` for none."""
-    return WORST_SCORE if value is None else min(max(value, -WORST_SCORE), WORST_SCORE)

@@ -42,6 +42,8 @@ _LAYOUT: dict[str, tuple[int, str]] = {
     "unknown": (20, "u32"),
     "encoder": (22, "u32"),
     "checksum": (24, "u16"),
+    "missed": (25, "u16"),
+    "alarms": (26, "u16"),
 }
 _SCORE_X1000 = 10
 
@@ -84,10 +86,13 @@ class OfflineReason(IntEnum):
     STOPPED = 2
     PIPELINE_STALLED = 3
     SOURCE_LOST = 4
+    REQUESTED = 5
+    PLC_LOST = 6
+    RELOADING = 7
 
 
 class ErrorCode(IntEnum):
-    """Word 13: why the last frame is UNKNOWN."""
+    """Word 13: why the last result is UNKNOWN, or the last command failed."""
 
     NONE = 0
     FRAME_INCOMPLETE = 1
@@ -96,9 +101,24 @@ class ErrorCode(IntEnum):
     NO_THRESHOLD = 4
     NOT_FINITE = 5
     NOVEL = 6
+    NO_FRAME = 7
+    IMAGE_QUALITY = 8
+    WENT_OFFLINE = 9
+    COMMAND_UNKNOWN = 20
+    COMMAND_NEEDS_OFFLINE = 21
+    COMMAND_FAILED = 22
+
+
+class Alarm(IntFlag):
+    """Word 26: what people should look at; no alarm changes a verdict."""
+
+    REJECT_RUN = 1 << 0
+    SCORE_DRIFT = 1 << 1
+    FEATURE_DRIFT = 1 << 2
 
 
 _NO_STATUS, _NO_RESULT = StatusFlag(0), ResultFlag(0)
+_WORKING = StatusFlag.ONLINE | StatusFlag.TRIGGER_READY | StatusFlag.EXPOSING | StatusFlag.BUSY
 
 
 @dataclass(frozen=True)
@@ -124,6 +144,8 @@ class StatusBlock:
         unknown: of these undecided, UINT32.
         encoder: UINT32, echo of the encoder at the trigger; 0 in free run.
         checksum: of model and threshold; see `model_checksum`.
+        missed: triggers that came while the station was not ready, 0..65535.
+        alarms: word 26, an `Alarm`.
     """
 
     flags: StatusFlag = _NO_STATUS
@@ -144,6 +166,8 @@ class StatusBlock:
     unknown: int = 0
     encoder: int = 0
     checksum: int = 0
+    missed: int = 0
+    alarms: int = 0
 
     def __post_init__(self) -> None:
         for name, (_, kind) in _LAYOUT.items():
@@ -210,7 +234,7 @@ def from_bytes(data: bytes) -> list[int]:
 
 def safe(block: StatusBlock, reason: OfflineReason) -> StatusBlock:
     """The same block, taken offline: nothing valid, nothing passing, REJECT up."""
-    flags = block.flags & ~(StatusFlag.ONLINE | StatusFlag.RESULTS_VALID | StatusFlag.TRIGGER_READY | StatusFlag.BUSY)
+    flags = block.flags & ~(_WORKING | StatusFlag.RESULTS_VALID)
     return replace(block, flags=flags, offline=reason, result=ResultFlag.UNKNOWN | ResultFlag.REJECT)
 
 
