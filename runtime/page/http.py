@@ -62,6 +62,7 @@ class _Exchange:
             except h11.RemoteProtocolError as error:
                 if self._state.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                     await self._send(refusal(error.error_status_hint, "this is no request"), close=True)
+                    await self._end()
                 return
             if self._state.our_state is not h11.DONE or self._state.their_state is not h11.DONE:
                 await self._end()

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runtime_kit import SPEC, THRESHOLD, make_frame
+from runtime_kit import SPEC, THRESHOLD, make_frame, python_env
 
 from cada_edge.decision import decide, undecided
 from cada_edge.runtime.board import StatusBoard
@@ -77,3 +83,53 @@ def status_of(port: int) -> dict[str, Any]:
     assert code == 200
     found: dict[str, Any] = json.loads(body)
     return found
+
+
+@dataclass(frozen=True)
+class RunningLine:
+    """A line in its own process and the port of its page."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    @property
+    def address(self) -> str:
+        """For a browser."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    def freeze(self) -> None:
+        """Stop it as a hang would."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+class Lines:
+    """Starts lines and ends them."""
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, level: int = 0, source: str = "cam1", name: str = "part.png") -> RunningLine:
+        """One that judges pictures of a grey level under these names; above 127 they are rejects."""
+        kits = Path(__file__).parent
+        environment = python_env()
+        environment["PYTHONPATH"] += f"{os.pathsep}{kits}"
+        process = subprocess.Popen(
+            [sys.executable, str(kits / "page_line.py"), str(level), source, name],
+            env=environment,
+            stdout=subprocess.PIPE,
+        )
+        self._started.append(process)
+        assert process.stdout is not None
+        return RunningLine(process, int(process.stdout.readline()))
+
+    def close(self) -> None:
+        """End them all."""
+        for process in self._started:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()

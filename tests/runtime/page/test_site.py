@@ -50,7 +50,9 @@ def site() -> Site:
 
 def pixels(data: bytes) -> UInt8Array:
     """uint8 (h, w, 3) RGB."""
-    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1], np.uint8)
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.asarray(decoded[:, :, ::-1], np.uint8)
 
 
 @pytest.mark.parametrize("path", ["/", "/page.css", "/page.js", "/chart.js", "/icon.svg", "/scale.png", "/status.json"])
