@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ctypes
 
-from cada_edge.errors import EngineError
+from cada_edge.errors import EngineError, NoDeviceError
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h
 
 
 def compute_capability(index: int = 0) -> str:
-    """Of GPU `index`, such as ``8.7``. Raises `EngineError` where there is no driver or no such GPU."""
+    """Of GPU `index`, such as ``8.7``. Raises `NoDeviceError` without a driver, `EngineError` where it refuses."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        raise EngineError(f"this machine has no NVIDIA driver: {error}; build and run engines on the device") from error
+        raise NoDeviceError(
+            f"this machine has no NVIDIA driver: {error}; build and run engines on the device"
+        ) from error
     device, values = ctypes.c_int(), [ctypes.c_int(), ctypes.c_int()]
     _call(driver.cuInit(0), "cuInit")
     _call(driver.cuDeviceGet(ctypes.byref(device), index), f"cuDeviceGet of GPU {index}")

@@ -15,6 +15,7 @@
     |  |- UnsupportedOpError    an operator outside the portable subset
     |  `- ParityError           the exported graph decides differently from the model
     |- EngineError              a compiled engine or session cannot run here
+    |  |- NoDeviceError         no GPU, or no driver for it
     |  |- EngineMismatchError   built for another device or version
     |  `- PluginMissingError    the normalisation plugin is not loaded
     `- LineError                the running line
@@ -81,6 +82,10 @@ class ParityError(ExportError):
 
 class EngineError(CadaEdgeError):
     """A graph or compiled engine cannot run on this device."""
+
+
+class NoDeviceError(EngineError):
+    """There is no GPU here, or no driver for it."""
 
 
 class EngineMismatchError(EngineError):

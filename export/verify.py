@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cada_edge.engine_key import Precision
-from cada_edge.errors import CadaEdgeError, ConfigError, EngineError, MissingDependencyError, ParityError
+from cada_edge.errors import CadaEdgeError, ConfigError, MissingDependencyError, NoDeviceError, ParityError
 from cada_edge.export.gate import auroc, rejects
 from cada_edge.protocols import Runner
 from cada_edge.types import Float32Array, Prediction, Threshold, UInt8Array, require
@@ -57,7 +57,6 @@ class Backend:
         open: makes its runner; None where it is not to be had.
         absent: why not, and what brings it.
         most_images: at most so many images, for slow ones; None for all.
-        needs_device: an `EngineError` on opening means that its device or driver is not here.
     """
 
     name: str
@@ -65,7 +64,6 @@ class Backend:
     open: Callable[[], Runner] | None
     absent: str = ""
     most_images: int | None = None
-    needs_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,11 +200,7 @@ def _opened(backend: Backend) -> Runner:
         raise _NotHereError(backend.absent)
     try:
         return backend.open()
-    except MissingDependencyError as error:
-        raise _NotHereError(str(error)) from error
-    except EngineError as error:
-        if not backend.needs_device:
-            raise
+    except (MissingDependencyError, NoDeviceError) as error:
         raise _NotHereError(str(error)) from error
 
 

@@ -79,4 +79,4 @@ def _engine(path: Path, bundle: Bundle, flavour: Flavour, precision: Precision) 
 
         return TensorRTRunner(bundle, path, TensorRTOptions(flavour, precision))
 
-    return Backend(f"{flavour} {precision}", precision, start, needs_device=True)
+    return Backend(f"{flavour} {precision}", precision, start)

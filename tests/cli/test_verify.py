@@ -19,7 +19,7 @@ from onnx import numpy_helper
 
 from cada_edge.bundle import MODEL, Bundle, Manifest
 from cada_edge.engine_key import graph_name
-from cada_edge.errors import ConfigError, EngineError, MissingDependencyError
+from cada_edge.errors import ConfigError, EngineError, MissingDependencyError, NoDeviceError
 from cada_edge.export import export_onnx
 from cada_edge.export.fp16 import to_half
 from cada_edge.export.onnx import serialised
@@ -111,20 +111,23 @@ def test_a_device_that_is_not_here_is_an_absence(exported: Bundle) -> None:
     """A missing package or driver is no fault of the bundle; its words are kept."""
 
     def no_driver() -> Runner:
-        raise EngineError("no driver")
+        raise NoDeviceError("no driver")
+
+    def broken() -> Runner:
+        raise EngineError("truncated")
 
     def no_package() -> Runner:
         raise MissingDependencyError("no package")
 
     backends = [
         Backend("ort", "fp32", lambda: OrtRunner(exported, threads=1)),
-        Backend("gpu", "fp32", no_driver, needs_device=True),
+        Backend("gpu", "fp32", no_driver),
         Backend("torch", "fp32", no_package),
-        Backend("cpu", "fp32", no_driver),
+        Backend("plan", "fp32", broken),
     ]
     report = verify(backends, pictures, None)
     assert report.absent == {"gpu": "no driver", "torch": "no package"}
-    assert report.failed == {"cpu": "no driver"}
+    assert report.failed == {"plan": "truncated"}
     assert not report
 
 

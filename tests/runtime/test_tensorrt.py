@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_cuda import PLAN_MARK, PLUGIN_MARK, FakeGpu, fake_cudart, fake_pycuda, fake_tensorrt
+from engine_kit import build_fake as build
+from engine_kit import fake_key as key
+from fake_cuda import PLUGIN_MARK, FakeGpu, fake_cudart, fake_pycuda, fake_tensorrt
 from runtime_kit import CELLS, SIDE, make_bundle, picture, tiny_model
 
-from cada_edge.bundle import MODEL, Bundle
-from cada_edge.engine_key import EngineKey
-from cada_edge.engine_store import PLAN, PLUGIN, EngineRecord, KernelReport, StoredEngine, engines_folder, store
+from cada_edge.bundle import Bundle
+from cada_edge.engine_store import PLAN, PLUGIN, EngineRecord, KernelReport, engines_folder, store
 from cada_edge.errors import EngineError, EngineMismatchError, PluginMissingError
 from cada_edge.protocols import Runner
 from cada_edge.runtime.runners.memory import Memory
@@ -36,23 +37,6 @@ ALLOCATIONS = ("cudaHostAlloc", "cudaMalloc", "pagelocked_empty", "mem_alloc")
 def line(tmp_path: Path) -> Path:
     """Where the bundle is."""
     return tmp_path / "line.cada"
-
-
-def key(bundle: Bundle, **changes: Any) -> EngineKey:
-    """The key of an engine that runs on the fake GPU."""
-    onnx = hashlib.sha256(bundle.files[MODEL]).hexdigest()
-    fields = {"flavour": "tensorrt", "version": "10.3.0.30", "compute_capability": "8.7", "precision": "fp32"}
-    return EngineKey(**{**fields, "onnx_sha256": onnx, "plugin_sha256": "", "batch": (1, 2, 4), **changes})
-
-
-def build(bundle: Bundle, line: Path, plugin: bytes = b"", **changes: Any) -> StoredEngine:
-    """What the builder would leave: the graph as the plan."""
-    plan = PLAN_MARK + bundle.files[MODEL]
-    if plugin:
-        changes["plugin_sha256"] = hashlib.sha256(plugin).hexdigest()
-    digest = hashlib.sha256(plan).hexdigest()
-    record = EngineRecord(key(bundle, **changes), digest, len(plan), "2" if plugin else "", "0", {}, KernelReport())
-    return store(engines_folder(line), record, plan, plugin or None)
 
 
 def open_runner(

@@ -80,7 +80,7 @@ class Memory(Protocol):
 def open_memory(name: MemoryName = "cuda-python") -> Memory:
     """Open the first GPU through the package `name`.
 
-    Raises `MissingDependencyError`, or `EngineError` where there is no driver or no GPU.
+    Raises `MissingDependencyError`, or `NoDeviceError` where there is no driver or no GPU.
     """
     if not _installed(_MODULES[name]):
         extra = "tensorrt" if name == "cuda-python" else "pycuda"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cada_edge.errors import EngineError
+from cada_edge.errors import EngineError, NoDeviceError
 from cada_edge.runtime.runners.memory import Buffer, MemoryName, Replay
 
 _OUT_OF_MEMORY = "cudaErrorMemoryAllocation"
@@ -107,7 +107,8 @@ class CudaPythonMemory:
         """The result of a CUDA call; its status, if not success, as our error."""
         status, *result = function(*arguments)
         if int(status) != 0:
-            raise EngineError(_message(str(status.name), function.__name__, arguments))
+            kind = NoDeviceError if status.name in _NO_DRIVER else EngineError
+            raise kind(_message(str(status.name), function.__name__, arguments))
         return result[0] if result else None
 
 

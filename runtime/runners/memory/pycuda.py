@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cada_edge.errors import EngineError
+from cada_edge.errors import EngineError, NoDeviceError
 from cada_edge.runtime.runners.memory import Buffer, MemoryName, Replay
 
 
@@ -26,8 +26,11 @@ class PycudaMemory:
         self._api = _import() if api is None else api
         self._owned = ExitStack()
         api = self._api
-        with self._failing("opening the GPU"):
+        try:
             api.init()
+        except api.Error as error:
+            raise NoDeviceError(f"no NVIDIA GPU can be used: {error}; install the driver, see nvidia-smi") from error
+        with self._failing("opening the GPU"):
             device = api.Device(0)
             major, minor = device.compute_capability()
             self._capability = f"{major}.{minor}"
@@ -107,6 +110,6 @@ def _import() -> Any:
     try:
         return import_module("pycuda.driver")
     except ImportError as error:  # pycuda is linked to libcuda itself
-        raise EngineError(
+        raise NoDeviceError(
             f"no NVIDIA GPU can be used: pycuda does not load: {error}; install the driver, see nvidia-smi"
         ) from error
