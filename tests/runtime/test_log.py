@@ -1,0 +1,46 @@
+"""Faults in the log: all of a kind counted, none of them a flood."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from cada_edge.runtime.health import Problems
+from cada_edge.runtime.log import ProblemLog
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    """Each line, parsed."""
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_ever_new_words_of_one_component_are_limited_and_the_rest_counted() -> None:
+    """Ten thousand different messages in a minute make twenty lines, and the next tells of the others."""
+    stream, now_s = io.StringIO(), [0.0]
+    problems = Problems(ProblemLog(20, stream, lambda: now_s[0]))
+    for number in range(10_000):
+        problems.note("source cam1", ValueError(f"frame {number} is torn"))
+    assert len(lines(stream)) == 20
+    now_s[0] = 61.0
+    problems.note("source cam1", ValueError("lost"))
+    assert lines(stream)[-1]["left_out"] == 9980
+    problems.note("source cam1", ValueError("lost again"))
+    assert "left_out" not in lines(stream)[-1]
+
+
+def test_a_noisy_component_does_not_silence_another() -> None:
+    """Each has its own allowance."""
+    stream = io.StringIO()
+    log = ProblemLog(2, stream)
+    for number in range(10):
+        log("sink csv", f"full {number}", 1)
+    log("runner", "out of memory", 1)
+    assert [line["component"] for line in lines(stream)] == ["sink csv", "sink csv", "runner"]
+
+
+def test_a_line_feed_in_a_message_stays_in_its_line() -> None:
+    """Nobody can forge a log line by naming a file so."""
+    stream = io.StringIO()
+    ProblemLog(stream=stream)("source cam1", 'x\n{"event": "verdict", "status": "ok"}', 1)
+    assert len(stream.getvalue().splitlines()) == 1
