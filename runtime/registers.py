@@ -211,10 +211,7 @@ def decode(words: Sequence[int]) -> StatusBlock:
     if words[HEAD] != words[TAIL]:
         raise LineError(f"status block is torn: head is {words[HEAD]}, tail is {words[TAIL]}; read it again in one go")
     values: dict[str, Any] = {name: _read(words, first, kind) for name, (first, kind) in _LAYOUT.items()}
-    try:
-        offline = OfflineReason((words[0] & _REASON_MASK) >> _REASON_SHIFT)
-    except ValueError as error:
-        raise ConfigError(f"status block: {error}; it was written by a newer version") from error
+    offline = OfflineReason((words[0] & _REASON_MASK) >> _REASON_SHIFT)
     return StatusBlock(
         flags=StatusFlag(words[0] & ~_REASON_MASK), offline=offline, result=ResultFlag(words[2]), **values
     )

@@ -298,6 +298,7 @@ def test_a_plc_link_that_dies_does_not_stop_the_line(modbus: Callable[..., Modbu
     """With the Modbus server killed every frame is still judged, and the summary tells."""
     link = modbus()
     link._process.kill()
+    link._process.wait(10)
     summary = line(Scripted(frames(0, 255, 0)), links=[link]).run()
     assert summary.frames == 3
     assert any(problem.startswith("ModbusSink: the Modbus server") for problem in summary.problems)

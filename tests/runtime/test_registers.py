@@ -127,10 +127,9 @@ def test_a_block_of_the_wrong_length_is_refused(words: list[int]) -> None:
         decode(words)
 
 
-def test_an_unknown_offline_reason_is_refused() -> None:
-    """A reason of a later version is an error, not a guess."""
-    with pytest.raises(ConfigError, match="newer version"):
-        decode([7 << 4, *[0] * 31])
+def test_every_offline_reason_can_be_read() -> None:
+    """Three bits hold eight reasons, and each has a name."""
+    assert [decode([reason << 4, *[0] * 31]).offline for reason in range(8)] == list(OfflineReason)
 
 
 def test_a_frame_of_bytes_has_64() -> None:
