@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 from page_kit import CONFIG, Lines, fill, get, make_board, put, status_of
 from runtime_kit import wait_until
 
+from cada_edge.errors import MissingDependencyError
 from cada_edge.runtime.page import publisher
 from cada_edge.runtime.page.publisher import PagePublisher
 
@@ -151,3 +153,10 @@ def test_a_frozen_line_is_stale_to_every_reader(lines: Lines) -> None:
     assert get(line.port, "/healthz")[0] == 503
     line.thaw()
     wait_until(lambda: not status_of(line.port)["stale"])
+
+
+def test_a_page_without_its_package_is_refused_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for and impossible: said at the start, not in a loop of restarts."""
+    monkeypatch.setitem(sys.modules, "h11", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'cada-edge\[page\]'"):
+        PagePublisher(make_board(), CONFIG, Problems().note)

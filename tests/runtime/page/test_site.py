@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 
 import cv2
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_kit import fill, make_board, put
 
+import cada_edge.runtime
 from cada_edge.errors import LineError
 from cada_edge.heatmap import LIMIT, colours
 from cada_edge.runtime.board import Snapshot, StatusBoard
@@ -84,6 +86,16 @@ def test_before_the_first_status_nothing_looks_alive() -> None:
     assert json.loads(site.answer("GET", b"/status.json", HOST).body)["stale"]
     assert site.answer("GET", b"/healthz", HOST).status == 503
     assert site.answer("GET", b"/metrics", HOST).status == 503
+
+
+def test_without_the_metrics_package_the_page_says_what_brings_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page itself does not need it."""
+    monkeypatch.delitem(sys.modules, "cada_edge.runtime.metrics", raising=False)
+    monkeypatch.delattr(cada_edge.runtime, "metrics", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    reply = site.answer("GET", b"/metrics", HOST)
+    assert reply.status == 501
+    assert b"pip install 'cada-edge[metrics]'" in reply.body
 
 
 def test_pictures_are_of_the_part_that_is_named() -> None:
