@@ -1,0 +1,43 @@
+"""From a `WriterConfig` to a link that a supervisor can open."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from cada_edge.errors import MissingDependencyError
+from cada_edge.runtime.links.config import WriterConfig
+from cada_edge.runtime.links.link import Link
+
+# kind -> module and class of ours, package it needs, extra that brings it
+_KINDS = {
+    "modbus-tcp": ("modbus_tcp", "ModbusTcpLink", "pymodbus", "runtime"),
+    "modbus-rtu": ("modbus_rtu", "ModbusRtuLink", "serial", "serial"),
+    "s7": ("s7", "S7Link", "snap7", "s7"),
+    "logix": ("logix", "LogixLink", "pylogix", "logix"),
+    "opcua": ("opcua", "OpcUaLink", "asyncua", "opcua"),
+    "ads": ("ads", "AdsLink", "pyads", "ads"),
+    "serial-line": ("serial_line", "SerialLineLink", "serial", "serial"),
+    "digital": ("digital", "DigitalLink", "", ""),  # its drivers look for their own packages
+}
+
+
+def make_link(config: WriterConfig) -> Link:
+    """The link that `config` describes, not opened yet.
+
+    Raises `MissingDependencyError` naming the package, the link and the extra.
+    """
+    module, name, package, extra = _KINDS[config.kind]
+    if package:
+        need(package, extra, config.kind)
+    link: Link = getattr(import_module(f"cada_edge.runtime.links.{module}"), name)(config)
+    return link
+
+
+def need(package: str, extra: str, kind: str) -> None:
+    """Raise `MissingDependencyError` unless `package` is installed."""
+    if find_spec(package) is None:
+        raise MissingDependencyError(
+            f"the package {package}, which a link of kind {kind} needs, is not installed; "
+            f"run: pip install 'cada-edge[{extra}]'"
+        )
