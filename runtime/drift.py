@@ -107,8 +107,8 @@ class DriftMonitor:
         if verdict.source_id not in self._sources:
             self._sources[verdict.source_id] = _Source.empty(verdict.source_id, self._reference, self._window)
         source = self._sources[verdict.source_id]
-        if prediction is not None and len(prediction) == 1 and prediction.finite()[0]:
-            source.novelties.append(float(prediction.novelty[0]))
+        if prediction is not None and len(prediction) == 1 and math.isfinite(novelty := float(prediction.novelty[0])):
+            source.novelties.append(novelty)
             source.untested += 1
         if verdict.passed and verdict.score is not None:
             source.scores.append(verdict.score)
