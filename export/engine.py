@@ -21,7 +21,7 @@ from cada_edge.engine_key import (
     parse_capability,
 )
 from cada_edge.engine_store import EngineRecord, StoredEngine, make_folder, store
-from cada_edge.errors import EngineError
+from cada_edge.errors import EngineError, NoDeviceError
 from cada_edge.export.trt_build import BuildOptions, Progress, build_plan
 from cada_edge.export.trt_graph import for_parser
 from cada_edge.trt import TensorRT
@@ -118,13 +118,22 @@ def build_engine(
 def _target(config: EngineConfig, here: Callable[[], str]) -> str:
     """The compute capability the engine is for."""
     if config.target is None:
-        return here()
+        return _capability_here(config, here)
     target = parse_capability(config.target)
     if config.flavour == "tensorrt" and target != (found := here()):
         raise EngineError(
             f"tensorrt builds for the GPU of this machine, {found}, asked for was {target}; build on the device itself"
         )
     return target
+
+
+def _capability_here(config: EngineConfig, here: Callable[[], str]) -> str:
+    try:
+        return here()
+    except NoDeviceError as error:
+        if config.flavour == "tensorrt":
+            raise
+        raise NoDeviceError(f"{error}, or name the GPU to build for, such as --target 8.6") from error
 
 
 def _options(bundle: Bundle, folder: Path, config: EngineConfig, key: EngineKey, plugin_version: str) -> BuildOptions:

@@ -35,6 +35,9 @@ OPTION_OF = {
     "AugmentConfig.copies": "augment_copies",
     "EncoderConfig.name": "encoder",
     "EncoderConfig.weights": "encoder_weights",
+    "GateTolerance.auroc": "max_auroc_fall",
+    "GateTolerance.false_rejects": "max_false_rejects",
+    "GateTolerance.flips": "max_flips",
     "ImageSpec.size_hw": "size",
 }
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +16,7 @@ from cada_edge.bundle import Bundle
 from cada_edge.cli._progress import stage_progress
 from cada_edge.engine_key import Flavour, Precision
 from cada_edge.engine_store import StoredEngine, engines_folder, stored_engines
-from cada_edge.errors import ConfigError, PluginMissingError
+from cada_edge.errors import BundleError, ConfigError, PluginMissingError
 from cada_edge.export.engine import EngineConfig, build_engine
 from cada_edge.export.plugin import cached_plugin
 
@@ -55,7 +56,7 @@ def engine(
     """
     folder = engines_folder(bundle)
     if action is Action.info:
-        _show(stored_engines(folder), as_json)
+        _info(bundle, stored_engines(folder), as_json)
         return
     sizes, library = parse_batch(batch), _library(plugin)
     config = EngineConfig(backend, precision, sizes, target, workspace_mib, dla_core, library)
@@ -63,6 +64,15 @@ def engine(
     with stage_progress(Console(stderr=True)) as progress:
         built = build_engine(loaded, folder, config, progress)
     _show([built], as_json)
+
+
+def _info(bundle: Path, found: list[StoredEngine], as_json: bool) -> None:
+    if found or as_json:
+        _show(found, as_json)
+        return
+    if not bundle.is_file():
+        raise BundleError(f"{bundle} is not there, nor are engines beside it; give the path of a bundle")
+    typer.echo(f"no engine beside {bundle}; on the device that will run it: cada-edge engine build {bundle}")
 
 
 def _library(plugin: str) -> Path | None:
@@ -91,21 +101,24 @@ def _show(engines: list[StoredEngine], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([_row(e) for e in engines], indent=1))
         return
-    table = Table("TensorRT", "GPU", "precision", "batch", "plugin", "convolutions", "MiB", "folder")
+    table = Table("TensorRT", "GPU", "type", "batch", "plugin", "convs", "MiB", "key", box=SIMPLE_HEAD, pad_edge=False)
     for one in engines:
         record, key = one.record, one.record.key
-        convolutions = ", ".join(f"{count} {kind}" for kind, count in record.kernels.convolutions.items()) or "-"
+        convolutions = "\n".join(f"{count} {kind}" for kind, count in record.kernels.convolutions.items()) or "-"
         table.add_row(
-            f"{key.flavour} {key.version}",
+            f"{key.flavour}\n{key.version}",
             f"{key.compute_capability}{' + DLA' if key.core == 'dla' else ''}",
             key.precision,
             ",".join(map(str, key.batch)),
             f"{record.kernels.plugins} layer" if key.plugin_sha256 else "no",
             convolutions,
             f"{record.plan_bytes / 2**20:.1f}",
-            str(one.folder),
+            one.folder.name,
         )
-    Console(soft_wrap=True, markup=False).print(table)
+    console = Console(soft_wrap=True, markup=False)
+    console.print(table)
+    for folder in dict.fromkeys(one.folder.parent for one in engines):
+        console.print(f"in {folder}", highlight=False)
 
 
 def _row(one: StoredEngine) -> dict[str, Any]:

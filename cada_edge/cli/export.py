@@ -65,6 +65,10 @@ def export(
     max_flips: Annotated[
         float | None, typer.Option(help="Gate: allowed share of flipped verdicts. [default: 0.005 fp16, 0.02 int8]")
     ] = None,
+    max_false_rejects: Annotated[
+        float | None,
+        typer.Option(help="Gate: allowed rise of one product's false-reject rate, a share. [default: 0.05]"),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write the gate's page, figures and worst images there, passed or not."),
@@ -93,7 +97,7 @@ def export(
         depthwise=int8_depthwise,
         rest=int8_rest,
         gate_images=gate_images,
-        tolerances={name: _tolerance(name, max_auroc_fall, max_flips) for name in TOLERANCES},
+        tolerances=_tolerances(auroc=max_auroc_fall, flips=max_flips, false_rejects=max_false_rejects),
     )
     loaded, data = Bundle.read(bundle), scan(images) if images else None
     with stage_progress(Console(stderr=True)) as progress:
@@ -131,13 +135,10 @@ def _precisions(given: list[str]) -> tuple[Precision, ...]:
     return tuple(known[name] for name in known if name in names)
 
 
-def _tolerance(name: Precision, auroc: float | None, flips: float | None) -> GateTolerance:
-    default = TOLERANCES[name]
-    return replace(
-        default,
-        auroc=default.auroc if auroc is None else auroc,
-        flips=default.flips if flips is None else flips,
-    )
+def _tolerances(**asked: float | None) -> dict[Precision, GateTolerance]:
+    """The defaults with what was asked for in their place."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    return {precision: replace(default, **given) for precision, default in TOLERANCES.items()}
 
 
 def _add(

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from cada_edge.export.plugin import cached_plugin, plugin_sha256
 from cada_edge.export.plugin.build import build_plugin, situation
@@ -46,7 +45,6 @@ def plugin(
 
 
 def _render(facts: dict[str, str], console: Console) -> None:
-    table = Table(show_header=False, box=None)
+    width = max(map(len, facts))
     for name, value in facts.items():
-        table.add_row(name, value)
-    console.print(table)
+        console.print(f"{name:<{width}}  {value}", highlight=False)

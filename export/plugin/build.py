@@ -54,7 +54,7 @@ def situation(headers: Path | None = None) -> dict[str, str]:
         found = find_headers(headers)
         described = f"{headers_version(found)} in {found}"
     except ConfigError as error:
-        described = str(error)
+        described = str(error).removeprefix("headers: ")
     return {
         "headers": described,
         "architectures": _here() or f"{DESKTOP} (no GPU found here)",

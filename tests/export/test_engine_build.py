@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
 import pytest
+import typer
 from onnx import TensorProto, helper
+from typer.testing import CliRunner
 
 from cada_edge.bundle import MODEL, Bundle
 from cada_edge.cli.engine import parse_batch
@@ -16,6 +19,7 @@ from cada_edge.errors import (
     ConfigError,
     EngineError,
     MissingDependencyError,
+    NoDeviceError,
     PluginMissingError,
     UnsupportedOpError,
 )
@@ -176,3 +180,29 @@ def test_any_other_batch_is_refused(text: str) -> None:
     """With an example of what is right."""
     with pytest.raises(ConfigError, match="1,2,8"):
         parse_batch(text)
+
+
+def test_without_a_gpu_rtx_says_how_to_name_one(exported: Bundle, tmp_path: Path) -> None:
+    """It builds for other machines; TensorRT itself does not, and says to go to the device."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+
+    def nobody() -> str:
+        raise NoDeviceError("this machine has no NVIDIA driver")
+
+    with pytest.raises(NoDeviceError, match=r"no NVIDIA driver, or name the GPU to build for, such as --target 8\.6"):
+        build_engine(exported, tmp_path, EngineConfig("tensorrt-rtx"), here=nobody)
+
+
+def test_info_without_engines_is_no_empty_table(bundle: Bundle, tmp_path: Path) -> None:
+    """It says which command builds one; a bundle that is not there is an error."""
+    from cada_edge.cli.engine import engine as command
+
+    app = typer.Typer()
+    app.command()(command)
+    line = tmp_path / "line.cada"
+    missing = CliRunner().invoke(app, ["info", str(line)])
+    assert isinstance(missing.exception, BundleError)
+    bundle.write(line)
+    done = CliRunner().invoke(app, ["info", str(line)])
+    assert f"cada-edge engine build {line}" in done.output
+    assert json.loads(CliRunner().invoke(app, ["info", str(line), "--json"]).output) == []
