@@ -7,7 +7,10 @@ from contextlib import ExitStack
 
 from cada_edge.bundle import Bundle
 from cada_edge.protocols import Runner, Source
+from cada_edge.runtime.board import StatusBoard
 from cada_edge.runtime.config import LineConfig
+from cada_edge.runtime.lookout import Lookout
+from cada_edge.runtime.page.publisher import PagePublisher
 from cada_edge.runtime.publisher import Publisher
 from cada_edge.runtime.registers import model_checksum
 from cada_edge.runtime.runners.ort import OrtRunner
@@ -18,6 +21,7 @@ from cada_edge.runtime.sinks.modbus_server import ServerOptions
 from cada_edge.runtime.sinks.open import isolated_sinks
 from cada_edge.runtime.sources.camera import CameraOptions
 from cada_edge.runtime.sources.uri import open_source
+from cada_edge.runtime.watchdog import Watchdog
 
 
 def open_line_runner(config: LineConfig, bundle: Bundle, stack: ExitStack) -> Runner:
@@ -54,3 +58,18 @@ def open_sinks(
 ) -> list[IsolatedSink]:
     """Everything else that takes verdicts, each isolated, closed by `stack`. Raises `SinkError`."""
     return isolated_sinks(config.sinks, bundle, on_error, stack)
+
+
+def open_lookout(
+    config: LineConfig, bundle: Bundle, on_error: Callable[[str, Exception], None], stack: ExitStack
+) -> Lookout:
+    """What people and systemd are told, closed by `stack`. Raises `MissingDependencyError` for a page without h11."""
+    watchdog = Watchdog.from_environment()
+    stack.callback(watchdog.close)
+    if config.page is None:
+        return Lookout(None, watchdog)
+    threshold = bundle.manifest.threshold
+    value = threshold.value if threshold else None
+    board = StatusBoard(config.bundle.name, bundle.sha256, value, bundle.manifest.spec, config.base_dir)
+    stack.enter_context(PagePublisher(board, config.page, on_error))
+    return Lookout(board, watchdog)

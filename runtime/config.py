@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from cada_edge.engine_key import Flavour, Precision
+from cada_edge.runtime.page.config import PageConfig
 from cada_edge.runtime.sinks.config import SinksConfig
 from cada_edge.runtime.sources.config import SourceConfig
 from cada_edge.strict_yaml import Strict, read_mapping, validated
@@ -27,6 +28,8 @@ class LineConfig(Strict):
         deadline_ms: from capture to verdict; a later one is undecided, never a pass.
         max_frames: stop after so many.
         sources: taken in turn.
+        sinks: where verdicts go.
+        page: the operator's page; none where absent.
     """
 
     schema_: Literal[1] = Field(alias="schema")
@@ -38,6 +41,7 @@ class LineConfig(Strict):
     max_frames: Annotated[int, Field(ge=1)] | None = None
     sources: tuple[SourceConfig, ...] = Field(min_length=1, strict=False)
     sinks: SinksConfig = SinksConfig()
+    page: PageConfig | None = None
     _base_dir: Path = PrivateAttr(default_factory=Path)
 
     @property

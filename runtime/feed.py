@@ -39,8 +39,8 @@ class Feed:
         self._demand.release()
 
     def healthy(self) -> bool:
-        """False while the source is lost."""
-        return self._source.healthy()
+        """False once it broke, and while the source is lost; a source that ended is not."""
+        return not self.broken and (self.ended or self._source.healthy())
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Close the source and wait for the thread. Safe to call twice."""
@@ -84,13 +84,18 @@ class Feeds:
             arrival.feed.ended, arrival.feed.broken = True, arrival.error is not None
         return arrival
 
+    @property
+    def all(self) -> tuple[Feed, ...]:
+        """Every feed, in the order of its source."""
+        return tuple(self._feeds)
+
     def ended(self) -> bool:
         """True when no source can give a frame any more."""
         return all(feed.ended for feed in self._feeds)
 
     def lost(self) -> list[str]:
         """Names of the sources that broke, or that have not ended but give nothing at present."""
-        return [feed.name for feed in self._feeds if feed.broken or not (feed.ended or feed.healthy())]
+        return [feed.name for feed in self._feeds if not feed.healthy()]
 
     def close(self) -> None:
         """Close every source. Safe to call twice."""

@@ -9,12 +9,13 @@ from typing import Protocol
 
 from cada_edge.bundle import Bundle
 from cada_edge.protocols import Sink, Source
-from cada_edge.runtime.assembly import open_line_runner, open_links, open_sinks, open_sources
+from cada_edge.runtime.assembly import open_line_runner, open_links, open_lookout, open_sinks, open_sources
 from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.feed import Arrival, Feeds
 from cada_edge.runtime.health import LineSummary, Problems, Tally
 from cada_edge.runtime.judge import Judge, Judgement
 from cada_edge.runtime.log import ProblemLog
+from cada_edge.runtime.lookout import Lookout
 from cada_edge.runtime.registers import OfflineReason
 from cada_edge.runtime.signals import stop_on_signals
 from cada_edge.runtime.sinks.isolated import IsolatedSink
@@ -32,6 +33,10 @@ class PlcLink(Sink, Protocol):
 
     def offline(self, reason: OfflineReason) -> None:
         """Show the safe state."""
+
+    @property
+    def address(self) -> str:
+        """Where a PLC finds it, for people."""
 
 
 class Line:
@@ -51,11 +56,12 @@ class Line:
         problems: Problems,
         on_verdict: OnVerdict | None = None,
         max_frames: int | None = None,
+        lookout: Lookout | None = None,
     ) -> None:
         self._judge, self._links, self._sinks = judge, links, sinks
         self._problems, self._on_verdict, self._max_frames = problems, on_verdict, max_frames
         self._feeds, self._tally = Feeds(sources), Tally()
-        self._stopped_by = ""
+        self._lookout, self._stopped_by = lookout or Lookout(), ""
 
     def stop(self, reason: str = "stop") -> None:
         """End `run` after the frame it is at. Safe from a signal handler or any thread."""
@@ -66,9 +72,11 @@ class Line:
         try:
             self._judge.warm_up()
             self._feeds.start()
+            self._lookout.ready()
             started_s = time.monotonic()
             while not self._stopped_by:
                 self._show_life()
+                self._guard("page", self._look_out)
                 if arrival := self._feeds.take(LIFE_PERIOD_S):
                     self._handle(arrival)
             seconds = time.monotonic() - started_s
@@ -78,6 +86,7 @@ class Line:
 
     def close(self) -> None:
         """Safe state, then sources, sinks and links. Safe to call twice."""
+        self._lookout.stopping()
         with ExitStack() as last_to_first:
             for link in self._links:
                 last_to_first.callback(link.close)
@@ -90,6 +99,7 @@ class Line:
         if arrival.frame is None:
             if arrival.error is not None:
                 self._problems.note(f"source {arrival.feed.name}", arrival.error)
+                self._lookout.source_failed(arrival.feed.name, arrival.error)
             if self._feeds.ended():
                 self.stop("end")
             return
@@ -103,6 +113,7 @@ class Line:
         verdict, frame, prediction = judgement.verdict, judgement.frame, judgement.prediction
         self._tell_links(lambda link: link.send(verdict, frame, prediction))
         self._tally.add(judgement)
+        self._guard("page", lambda: self._lookout.verdict(judgement))
         if judgement.error is not None:
             self._problems.note("runner", judgement.error)
         for sink in self._sinks:
@@ -116,6 +127,9 @@ class Line:
             self._tell_links(lambda link: link.offline(OfflineReason.SOURCE_LOST))
         else:
             self._tell_links(lambda link: link.alive())
+
+    def _look_out(self) -> None:
+        self._lookout.turn(self._feeds.all, self._links, self._sinks)
 
     def _tell_links(self, action: Callable[[PlcLink], None]) -> None:
         for link in self._links:
@@ -145,6 +159,7 @@ def run_line(
 
     Raises:
         BundleError, EngineError, SourceError, SinkError: a part cannot be opened.
+        MissingDependencyError: a part needs a package that is not installed.
     """
     problems = Problems(on_problem or ProblemLog())
     pending: list[str] = []
@@ -152,13 +167,21 @@ def run_line(
         bundle = Bundle.read(config.bundle)
         runner = open_line_runner(config, bundle, opened)
         judge = Judge(runner, bundle.manifest.threshold, config.deadline_ms)
+        lookout = open_lookout(config, bundle, problems.note, opened)
         with ExitStack() as until_line:
             links = open_links(config, bundle, until_line)
             sinks = open_sinks(config, bundle, problems.note, until_line)
             sources = open_sources(config, until_line)
             until_line.pop_all()
         line = Line(
-            judge, sources, links, sinks, problems=problems, on_verdict=on_verdict, max_frames=config.max_frames
+            judge,
+            sources,
+            links,
+            sinks,
+            problems=problems,
+            on_verdict=on_verdict,
+            max_frames=config.max_frames,
+            lookout=lookout,
         )
         redirect(line.stop)
         for reason in pending:

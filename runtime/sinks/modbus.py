@@ -64,6 +64,11 @@ class ModbusSink:
         """Show the safe state. Raises `SinkError`."""
         self._publish(self._publisher.offline(reason))
 
+    @property
+    def address(self) -> str:
+        """Host and port it listens on."""
+        return f"{self._options.host}:{self.port}"
+
     def healthy(self) -> bool:
         """False once the server process has ended."""
         return self._process.poll() is None
@@ -90,9 +95,8 @@ class ModbusSink:
         try:
             self._pipe.send(message)
         except OSError as error:
-            place = f"{self._options.host}:{self.port}"
             raise SinkError(
-                f"the Modbus server at {place} takes no more blocks ({error.strerror}); "
+                f"the Modbus server at {self.address} takes no more blocks ({error.strerror}); "
                 "the PLC sees a stopped heartbeat or no connection; restart the line"
             ) from error
 

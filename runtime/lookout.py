@@ -1,0 +1,119 @@
+"""What people and systemd are told of a running line, by its loop and nobody else."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cada_edge.runtime.board import StatusBoard
+from cada_edge.runtime.judge import Judgement
+from cada_edge.runtime.status import LinkStatus, SinkStatus, SourceStatus
+from cada_edge.runtime.watchdog import Watchdog
+
+_UPDATE_NS = 500_000_000
+_ARRIVALS_KEPT = 50
+
+
+class _Outlet(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def failures(self) -> int: ...
+    def healthy(self) -> bool: ...
+
+
+class _Link(Protocol):
+    @property
+    def address(self) -> str: ...
+    def healthy(self) -> bool: ...
+
+
+class _Feed(Protocol):
+    @property
+    def name(self) -> str: ...
+    def healthy(self) -> bool: ...
+
+
+@dataclass
+class _Seen:
+    """What came of one source."""
+
+    frames: int = 0
+    drops: int = 0
+    error: str = ""
+    arrivals_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_ARRIVALS_KEPT))
+
+    def fps(self) -> float | None:
+        """Frames a second over the last arrivals."""
+        span_ns = self.arrivals_ns[-1] - self.arrivals_ns[0] if self.arrivals_ns else 0
+        return round((len(self.arrivals_ns) - 1) / span_ns * 1e9, 2) if span_ns > 0 else None
+
+    def age_ms(self, now_ns: int) -> float | None:
+        """Of the newest frame."""
+        return round((now_ns - self.arrivals_ns[-1]) / 1e6, 1) if self.arrivals_ns else None
+
+
+class Lookout:
+    """Keeps the status board up to date and systemd's watchdog quiet. For the line's thread.
+
+    Args:
+        board: what the operator's page and the metrics show; ``None`` without a page.
+        watchdog: fed once a turn: a loop that hangs starves it.
+        clock: monotonic, ns.
+    """
+
+    def __init__(
+        self,
+        board: StatusBoard | None = None,
+        watchdog: Watchdog | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._board, self._watchdog, self._clock = board, watchdog or Watchdog(), clock
+        self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)
+        self._next_ns = 0
+
+    def ready(self) -> None:
+        """The model is warm and the sources are open."""
+        self._watchdog.ready()
+
+    def verdict(self, judgement: Judgement) -> None:
+        """One more verdict was published."""
+        frame = judgement.frame
+        seen = self._seen[frame.source_id]
+        seen.frames, seen.drops = seen.frames + 1, seen.drops + frame.drops
+        seen.arrivals_ns.append(frame.t_arrival_ns)
+        if self._board is not None:
+            self._board.verdict(judgement.verdict, frame, judgement.prediction)
+
+    def source_failed(self, name: str, error: Exception) -> None:
+        """A source broke."""
+        self._seen[name].error = str(error)
+
+    def turn(self, feeds: Iterable[_Feed], links: Iterable[_Link], sinks: Iterable[_Outlet]) -> None:
+        """The loop came round once more."""
+        self._watchdog.alive()
+        now_ns = self._clock()
+        if self._board is None:
+            return
+        self._board.alive()
+        if now_ns < self._next_ns:
+            return
+        self._next_ns = now_ns + _UPDATE_NS
+        self._board.update(
+            sources=tuple(self._source(feed, now_ns) for feed in feeds),
+            links=tuple(LinkStatus("modbus-server", link.address, link.healthy()) for link in links),
+            sinks=tuple(SinkStatus(sink.name, sink.healthy(), sink.failures) for sink in sinks),
+        )
+
+    def stopping(self) -> None:
+        """The line goes down on purpose."""
+        self._watchdog.stopping()
+
+    def _source(self, feed: _Feed, now_ns: int) -> SourceStatus:
+        seen = self._seen[feed.name]
+        return SourceStatus(
+            feed.name, feed.healthy(), seen.frames, seen.drops, seen.fps(), seen.age_ms(now_ns), seen.error
+        )
