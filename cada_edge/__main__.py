@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cada_edge.interrupts import is_interrupt, note_interrupts
+from cada_edge.interrupts import forget_put_off, is_interrupt, note_interrupts
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
     except BaseException as error:
         if isinstance(error, SystemExit) or not is_interrupt(error):
             raise
+        forget_put_off()
         sys.stderr.write("interrupted\n")  # before the command line could say so
         sys.exit(130)
 

@@ -17,6 +17,7 @@ from types import FrameType
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap"
 _AGAIN_AFTER_S = 0.05
 _arrived = threading.Event()
+_put_off: list[threading.Timer] = []
 
 
 def note_interrupts() -> None:
@@ -34,9 +35,17 @@ def _note(number: int, frame: FrameType | None) -> None:
     if _importing(frame):
         again = threading.Timer(_AGAIN_AFTER_S, os.kill, (os.getpid(), signal.SIGINT))
         again.daemon = True
+        _put_off.append(again)
         again.start()
         return
     signal.default_int_handler(number, frame)
+
+
+def forget_put_off() -> None:
+    """The program ends as interrupted: a signal still put off would only hit its last breath."""
+    for again in _put_off:
+        again.cancel()
+    _put_off.clear()
 
 
 def _importing(frame: FrameType | None) -> bool:

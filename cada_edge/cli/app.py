@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 
 from cada_edge.errors import CadaEdgeError, ConfigError
-from cada_edge.interrupts import is_interrupt
+from cada_edge.interrupts import forget_put_off, is_interrupt
 from cada_edge.version import __version__
 
 ENVIRONMENT_PREFIX = "CADA_EDGE"
@@ -166,6 +166,7 @@ def reported(called: str | None, debug: bool = False) -> Iterator[None]:
 
 def _interrupted(error: BaseException, debug: bool) -> int:
     """Say so; in debug mode also what became of the Ctrl-C on its way."""
+    forget_put_off()
     if _debugging(debug) and not isinstance(error, KeyboardInterrupt | SystemExit):
         traceback.print_exception(error)
     return _say("interrupted", INTERRUPTED)
