@@ -113,13 +113,14 @@ def test_debug_shows_what_became_of_a_ctrl_c(tmp_path: Path) -> None:
     assert done.stderr.index("Traceback") < done.stderr.index("interrupted")
 
 
-def test_a_ctrl_c_that_is_swallowed_does_not_stop_the_program(tmp_path: Path) -> None:
-    """Where a library eats the interrupt and all goes on, the program ends as it would have."""
+def test_a_ctrl_c_during_an_import_breaks_nothing(tmp_path: Path) -> None:
+    """Put off until the import is done, it ends the program as interrupted, or comes after its end."""
     then_the_real_one = (
         "import sys\nsys.path.remove(os.path.dirname(__file__))\ndel sys.modules['typer']\nimport typer\n"
     )
     done = run_program(_fake(tmp_path, "typer", SWALLOWED + then_the_real_one), "--version")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 130), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_where_ctrl_c_is_ignored_it_stays_ignored(tmp_path: Path) -> None:
