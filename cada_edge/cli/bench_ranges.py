@@ -10,10 +10,12 @@ import typer
 from rich.console import Console
 
 from cada_edge.bundle import Bundle
+from cada_edge.calibration.ranges import RANGE_METHODS, RangeMethod
 from cada_edge.cli._export_tables import figures
 from cada_edge.cli._precision import CalibrationImages, Int8Rest, ScoreBudget, open_ort
 from cada_edge.cli._progress import stage_progress
 from cada_edge.data.readers import read_dataset
+from cada_edge.errors import ConfigError
 from cada_edge.export.precision_config import PrecisionConfig
 from cada_edge.export.range_study import RangeStudy, StudyRow, study_ranges
 
@@ -22,6 +24,9 @@ def bench_ranges(
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", metavar="BUNDLE")],
     data: Annotated[Path, typer.Argument(help="Folder with good images and labelled test images.", metavar="DATA")],
     *,
+    ranges: Annotated[str, typer.Option(metavar="max,mse", help="Rules to compare, with commas between.")] = ",".join(
+        RANGE_METHODS
+    ),
     max_images: Annotated[int, typer.Option(min=2, help="At most so many test images, spread over DATA.")] = 300,
     calibration_images: CalibrationImages = PrecisionConfig.calibration_images,
     score_budget: ScoreBudget = PrecisionConfig.score_budget,
@@ -34,15 +39,23 @@ def bench_ranges(
     layers left out that do most harm, as `export` does. Float16 stands beside them. Test images
     of both kinds judge; nothing is written to the bundle.
     """
+    methods = _methods(ranges)
     loaded, found = Bundle.read(bundle), read_dataset(data)
     config = PrecisionConfig(calibration_images=calibration_images, score_budget=score_budget, rest=int8_rest)
 
     with stage_progress(Console(stderr=True)) as progress:
-        study = study_ranges(loaded, found, open_ort, config, max_images=max_images, progress=progress)
+        study = study_ranges(loaded, found, open_ort, config, methods=methods, max_images=max_images, progress=progress)
     if as_json:
         typer.echo(json.dumps(study.to_json(), indent=1, allow_nan=False))
     else:
         _show(study, Console())
+
+
+def _methods(text: str) -> tuple[RangeMethod, ...]:
+    names = [name.strip() for name in text.split(",")]
+    if unknown := sorted(set(names) - set(RANGE_METHODS)):
+        raise ConfigError(f"--ranges: got {', '.join(map(repr, unknown))}, expected some of {', '.join(RANGE_METHODS)}")
+    return tuple(method for method in RANGE_METHODS if method in names)
 
 
 def _show(study: RangeStudy, console: Console) -> None:

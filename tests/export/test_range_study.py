@@ -11,10 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from cada_edge.bundle import MODEL, Bundle
-from cada_edge.calibration.ranges import RANGE_METHODS
 from cada_edge.data.dataset import Dataset
 from cada_edge.engine_key import Precision
-from cada_edge.errors import BundleError, DataError, ExportError
+from cada_edge.errors import BundleError, ConfigError, DataError, ExportError
 from cada_edge.export.precision_config import PrecisionConfig
 from cada_edge.export.range_study import RangeStudy, study_ranges
 from cada_edge.runtime.runners.ort import OrtRunner
@@ -82,7 +81,7 @@ def test_what_cannot_be_compared_is_one_error(line: Bundle, bundle: Bundle, tiny
 
 
 def test_the_command_gives_the_figures_and_leaves_the_bundle(line: Bundle, tiny_line: Dataset, tmp_path: Path) -> None:
-    """Every rule, as JSON; not a byte of the bundle changes."""
+    """The rules asked for, as JSON; not a byte of the bundle changes."""
     from cada_edge.cli.bench_ranges import bench_ranges
 
     path = tmp_path / "line.cada"
@@ -90,10 +89,13 @@ def test_the_command_gives_the_figures_and_leaves_the_bundle(line: Bundle, tiny_
     before = path.read_bytes()
     app = typer.Typer()
     app.command()(bench_ranges)
-    quick = ["--max-images", "4", "--calibration-images", "16", "--score-budget", "1e6", "--json"]
+    quick = ["--max-images", "4", "--calibration-images", "16", "--score-budget", "1e6", "--ranges", "mse", "--json"]
     done = CliRunner().invoke(app, [str(path), str(tiny_line.root), *quick])
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)["rows"]
-    assert len(rows) == 1 + 2 * len(RANGE_METHODS)
+    assert [row["name"] for row in rows] == ["fp16", "mse, every candidate", "mse, within the budget"]
     assert all(row["gate"]["good"] + row["gate"]["damaged"] == 4 for row in rows)
     assert path.read_bytes() == before
+    wrong = CliRunner().invoke(app, [str(path), str(tiny_line.root), "--ranges", "mse,mean"])
+    assert isinstance(wrong.exception, ConfigError)
+    assert "got 'mean', expected some of max" in str(wrong.exception)
