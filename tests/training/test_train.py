@@ -231,17 +231,16 @@ def test_batch_must_be_shared_evenly(tiny_line: Dataset) -> None:
 def test_full_disk_is_one_clear_error(tiny_line: Dataset, tmp_path: Path) -> None:
     """Features that do not fit on the disk stop the run with the folder's name, before they are written."""
     script = (
-        "import resource, sys, importlib.util as u\n"
+        "import resource\n"
         "from pathlib import Path\n"
         "from cada_edge.data.dataset import scan\n"
         "from cada_edge.errors import DataError\n"
         "from cada_edge.training import train\n"
-        f"spec = u.spec_from_file_location('small', {str(Path(__file__).with_name('conftest.py'))!r})\n"
-        "small = u.module_from_spec(spec); spec.loader.exec_module(small)\n"
+        "from train_kit import SMALL, quiet\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "try:\n"
         f"    items = scan(Path({str(tiny_line.root)!r})).train()\n"
-        f"    train(small.SMALL, items, Path({str(tmp_path / 'w')!r}), small.quiet)\n"
+        f"    train(SMALL, items, Path({str(tmp_path / 'w')!r}), quiet)\n"
         "except DataError as error:\n"
         "    print(error)\n"
     )

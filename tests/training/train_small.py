@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
+
+from train_kit import SMALL, quiet
 
 from cada_edge.data.dataset import scan
 from cada_edge.training import train
@@ -12,13 +13,8 @@ from cada_edge.training import train
 
 def main() -> None:
     """``train_small.py DATA OUT``."""
-    spec = importlib.util.spec_from_file_location("small", Path(__file__).with_name("conftest.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    small = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(small)
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
-    bundle = train(small.SMALL, scan(data).train(), out.with_suffix(".work"), small.quiet)
+    bundle = train(SMALL, scan(data).train(), out.with_suffix(".work"), quiet)
     if bundle is not None:
         bundle.write(out)
 
