@@ -9,6 +9,7 @@ from typing import Literal
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.outcome import Outcome
 from cada_edge.runtime.registers import Alarm
+from cada_edge.runtime.status import Text
 
 _NO_ALARM = Alarm(0)
 Mode = Literal["free-run", "triggered"]
@@ -118,7 +119,7 @@ class Published:
     outcome: Outcome
     t_trigger_ns: int
     t_published_ns: int
-    note: str = ""
+    note: Text = ""
 
 
 Action = Acquire | Execute | Quiet | Published

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cada_edge.runtime.judge import Judgement
 from cada_edge.runtime.registers import WORST_SCORE, ErrorCode, ResultFlag
+from cada_edge.runtime.status import Text
 from cada_edge.types import Frame, Prediction, Verdict
 
 
@@ -34,7 +35,7 @@ class Outcome:
     t_capture_ns: int
     t_arrival_ns: int
     t_decided_ns: int
-    note: str = ""
+    note: Text = ""
 
 
 def outcome(part: int | None, views: Sequence[Judgement]) -> Outcome:

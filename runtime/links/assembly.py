@@ -6,11 +6,24 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from cada_edge.errors import MissingDependencyError
-from cada_edge.runtime.links.config import WriterConfig
+from cada_edge.runtime.links.config import (
+    AdsConfig,
+    AnyLink,
+    DigitalConfig,
+    ModbusRtuConfig,
+    ModbusServerConfig,
+    OpcUaConfig,
+    OpcUaServerConfig,
+    SerialLineConfig,
+    WriterConfig,
+)
 from cada_edge.runtime.links.link import Link
+from cada_edge.runtime.links.server import OnControl, Server, ShownBlock
 
 # kind -> module and class of ours, package it needs, extra that brings it
 _KINDS = {
+    "modbus-server": ("modbus_server", "ModbusServer", "pymodbus", "runtime"),
+    "opcua-server": ("opcua_server", "OpcUaServer", "asyncua", "opcua"),
     "modbus-tcp": ("modbus_tcp", "ModbusTcpLink", "pymodbus", "runtime"),
     "modbus-rtu": ("modbus_rtu", "ModbusRtuLink", "serial", "serial"),
     "s7": ("s7", "S7Link", "snap7", "s7"),
@@ -32,6 +45,28 @@ def make_link(config: WriterConfig) -> Link:
         need(package, extra, config.kind)
     link: Link = getattr(import_module(f"cada_edge.runtime.links.{module}"), name)(config)
     return link
+
+
+def make_server(config: ModbusServerConfig | OpcUaServerConfig, block: ShownBlock, on_control: OnControl) -> Server:
+    """The server that `config` describes, not started yet.
+
+    Raises `MissingDependencyError` naming the package, the link and the extra.
+    """
+    module, name, package, extra = _KINDS[config.kind]
+    need(package, extra, config.kind)
+    server: Server = getattr(import_module(f"cada_edge.runtime.links.{module}"), name)(config, block, on_control)
+    return server
+
+
+def address_of(config: AnyLink) -> str:
+    """Where the PLC of a link is, or where a server of ours listens, for people."""
+    if isinstance(config, SerialLineConfig | ModbusRtuConfig):
+        return config.device
+    if isinstance(config, DigitalConfig):
+        return config.chip
+    if isinstance(config, AdsConfig):
+        return f"{config.host} ({config.net_id}:{config.ams_port})"
+    return config.url if isinstance(config, OpcUaConfig) else f"{config.host}:{config.port}"
 
 
 def need(package: str, extra: str, kind: str) -> None:

@@ -270,4 +270,5 @@ WriterConfig = (
     | SerialLineConfig
     | DigitalConfig
 )
-LinkConfig = Annotated[ModbusServerConfig | OpcUaServerConfig | WriterConfig, Field(discriminator="kind")]
+AnyLink = ModbusServerConfig | OpcUaServerConfig | WriterConfig
+LinkConfig = Annotated[AnyLink, Field(discriminator="kind")]
