@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cada_edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MAX_FILE_BYTES = 1 << 20
 
@@ -18,6 +21,12 @@ class Strict(BaseModel):
     """A section of a settings file: unknown keys and silent conversions are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    def joined(self, base: Path) -> Self:
+        """A copy whose own paths are joined to `base`; those of sections in it are left."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        paths = {name: base / value for name, value in values.items() if isinstance(value, Path)}
+        return self.model_copy(update=paths)
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -262,6 +262,8 @@ class Frame:
             that is too dark, too bright, blurred or frozen.
         name: file name or other label for people; may be empty.
         note: why it is not ``ok``, in words, or empty.
+        part: number of the trigger that asked for it, or ``None``.
+        t_device_ns: the camera's own clock at the exposure, or ``None``; its zero is the camera's affair.
     """
 
     image: UInt8Array | None
@@ -273,6 +275,8 @@ class Frame:
     status: FrameStatus = "ok"
     name: str = ""
     note: str = ""
+    part: int | None = None
+    t_device_ns: int | None = None
 
 
 @dataclass(frozen=True)

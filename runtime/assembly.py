@@ -1,63 +1,116 @@
-"""From a `LineConfig` to an open runner, sources, links and sinks."""
+"""From a `LineConfig` to an open model, sources, stations and sinks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 from cada_edge.bundle import Bundle
+from cada_edge.errors import ConfigError
 from cada_edge.protocols import Runner, Source
 from cada_edge.runtime.board import StatusBoard
 from cada_edge.runtime.config import LineConfig
+from cada_edge.runtime.drift import DriftMonitor, Reference
+from cada_edge.runtime.feed import Feeds
+from cada_edge.runtime.judge import Judge
 from cada_edge.runtime.lookout import Lookout
+from cada_edge.runtime.model import Model
 from cada_edge.runtime.page.publisher import PagePublisher
-from cada_edge.runtime.publisher import Publisher
+from cada_edge.runtime.plc.wire import Setup, StationSetup
 from cada_edge.runtime.registers import model_checksum
 from cada_edge.runtime.runners.ort import OrtRunner
 from cada_edge.runtime.runners.tensorrt import TensorRTOptions, TensorRTRunner
 from cada_edge.runtime.sinks.isolated import IsolatedSink
-from cada_edge.runtime.sinks.modbus import ModbusSink
-from cada_edge.runtime.sinks.modbus_server import ServerOptions
 from cada_edge.runtime.sinks.open import isolated_sinks
 from cada_edge.runtime.sources.camera import CameraOptions
 from cada_edge.runtime.sources.uri import open_source
+from cada_edge.runtime.stations import OnDemand, Stations
 from cada_edge.runtime.watchdog import Watchdog
 
 
-def open_line_runner(config: LineConfig, bundle: Bundle, stack: ExitStack) -> Runner:
-    """What runs the model, closed by `stack`. Raises `BundleError`, `EngineError` or `MissingDependencyError`."""
+def load_model(config: LineConfig, path: Path, bundle: Bundle | None = None) -> Model:
+    """The model in `path`, not warm yet. Raises `BundleError`, `EngineError` or `MissingDependencyError`."""
+    bundle = bundle or Bundle.read(path)
+    threshold = bundle.manifest.threshold
+    batch = (config.batch or len(config.sources)) if config.backend != "ort" else 1
+    runner = _open_runner(config, path, bundle, batch)
+    return Model(
+        judge=Judge(runner, threshold, config.deadline_ms),
+        bundle=bundle,
+        checksum=model_checksum(bundle.sha256, threshold.value if threshold else None),
+        recipe=next((number for number, known in config.recipes.items() if known == path), 0),
+        drift=DriftMonitor(Reference.of(bundle)),
+        batch=batch,
+        name=path.name,
+        close=runner.close,
+    )
+
+
+class ModelFiles:
+    """Where the model of each recipe is, and which one is used; loads it warm."""
+
+    def __init__(self, config: LineConfig) -> None:
+        self._config, self._path = config, config.bundle
+
+    def load(self, recipe: int) -> Model:
+        """The model of a recipe, warm; 0: the one loaded last, as it is on disk now.
+
+        Raises `ConfigError` for a recipe that ``line.yaml`` does not name, and as `load_model`.
+        """
+        path = self._config.recipes.get(recipe) if recipe else self._path
+        if path is None:
+            known = sorted(self._config.recipes)
+            raise ConfigError(f"recipe {recipe} was asked for; line.yaml names {known or 'none'}; add it to `recipes`")
+        model = load_model(self._config, path)
+        try:
+            model.judge.warm_up(batch=model.batch)
+        except BaseException:
+            model.close()
+            raise
+        self._path = path
+        return model
+
+
+def _open_runner(config: LineConfig, path: Path, bundle: Bundle, batch: int) -> Runner:
     if config.backend == "ort":
-        return stack.enter_context(OrtRunner(bundle, config.threads, precision=config.precision))
-    options = TensorRTOptions(config.backend, config.precision, batch=1)  # a line judges frame by frame
-    return stack.enter_context(TensorRTRunner(bundle, config.bundle, options))
+        return OrtRunner(bundle, config.threads, precision=config.precision)
+    return TensorRTRunner(bundle, path, TensorRTOptions(config.backend, config.precision, batch=batch))
 
 
-def open_sources(config: LineConfig, stack: ExitStack) -> list[tuple[str, Source]]:
-    """Every source with its id, closed by `stack`. Raises `SourceError` or `ConfigError`."""
+def open_feeds(config: LineConfig, stack: ExitStack) -> Feeds:
+    """Every source in its thread, closed by `stack`. Raises `SourceError` or `ConfigError`."""
     opened: list[tuple[str, Source]] = []
     for entry in config.sources:
         source = open_source(entry.uri, entry.id, config.base_dir, CameraOptions(stall_s=entry.stall_s))
         stack.callback(source.close)
         opened.append((entry.id, source))
-    return opened
+    feeds = Feeds(opened)
+    stack.callback(feeds.close)
+    return feeds
 
 
-def open_links(config: LineConfig, bundle: Bundle, stack: ExitStack) -> list[ModbusSink]:
-    """What PLCs watch, closed by `stack`. Raises `SinkError`."""
+def open_stations(
+    config: LineConfig, on_demand: OnDemand, on_problem: Callable[[Exception], None], stack: ExitStack
+) -> Stations | None:
+    """The stations and their links, closed by `stack`; ``None`` where no PLC is. Raises `LinkError`."""
+    if not config.wired():
+        return None
+    named = config.stations_or_one()
+    setups = tuple(StationSetup(one.id, one.options(config.deadline_ms), sources=one.sources) for one in named)
     modbus = config.sinks.modbus
-    if modbus is None:
-        return []
-    threshold = bundle.manifest.threshold
-    checksum = model_checksum(bundle.sha256, threshold.value if threshold else None)
-    options = ServerOptions(**modbus.model_dump(exclude={"min_hold_ms"}))
-    return [stack.enter_context(ModbusSink(options, Publisher(checksum, modbus.min_hold_ms)))]
+    setup = Setup(setups, config.all_links(), config.linger_ms if modbus is None else modbus.linger_ms)
+    stations = Stations(setup, on_demand, on_problem)
+    stack.callback(stations.close)
+    return stations
 
 
 def open_sinks(
     config: LineConfig, bundle: Bundle, on_error: Callable[[str, Exception], None], stack: ExitStack
 ) -> list[IsolatedSink]:
     """Everything else that takes verdicts, each isolated, closed by `stack`. Raises `SinkError`."""
-    return isolated_sinks(config.sinks, bundle, on_error, stack)
+    stations = {source: one.id for one in config.stations_or_one() for source in one.sources} if config.wired() else {}
+    return isolated_sinks(config.sinks, bundle, on_error, stack, stations)
 
 
 def open_lookout(

@@ -126,7 +126,7 @@ class StatusBoard:
             self._status = replace(self._status, **changes)
 
     def reload(self, bundle: str, bundle_sha256: str, threshold: float | None, spec: ImageSpec) -> None:
-        """Another model or threshold judges from now on."""
+        """Another model or threshold judges from now on; arguments as of the class."""
         with self._lock:
             self._spec = spec
             self._status = replace(self._status, bundle=bundle, bundle_sha256=bundle_sha256, threshold=threshold)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from cada_edge.engine_key import Flavour, Precision
+from cada_edge.runtime import wiring
+from cada_edge.runtime.control import CONTROL_WORDS
+from cada_edge.runtime.links.config import AnyLink, LinkConfig, ModbusServerConfig
 from cada_edge.runtime.page.config import PageConfig
+from cada_edge.runtime.registers import WORDS
 from cada_edge.runtime.sinks.config import SinksConfig
 from cada_edge.runtime.sources.config import SourceConfig
+from cada_edge.runtime.stations_config import StationConfig
 from cada_edge.strict_yaml import Strict, read_mapping, validated
 
 LineBackend = Literal["ort"] | Flavour
@@ -28,6 +33,12 @@ class LineConfig(Strict):
         deadline_ms: from capture to verdict; a later one is undecided, never a pass.
         max_frames: stop after so many.
         sources: taken in turn.
+        batch: most frames judged in one call of an engine; as many as there are sources where absent.
+            ONNX Runtime judges frame by frame.
+        recipes: bundles that a PLC may select, by number.
+        stations: places where parts are judged; one with every source where absent.
+        links: PLCs that see a station and drive it.
+        linger_ms: how long the safe state can still be read after the line ended.
         sinks: where verdicts go.
         page: the operator's page; none where absent.
     """
@@ -39,7 +50,14 @@ class LineConfig(Strict):
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     deadline_ms: Annotated[float, Field(gt=0, le=3_600_000)] | None = None
     max_frames: Annotated[int, Field(ge=1)] | None = None
+    batch: Annotated[int, Field(ge=1, le=64)] | None = None
+    recipes: dict[Annotated[int, Field(ge=1, le=65535)], Annotated[Path, Field(strict=False)]] = Field(
+        default_factory=dict, max_length=1000
+    )
     sources: tuple[SourceConfig, ...] = Field(min_length=1, strict=False)
+    stations: tuple[StationConfig, ...] = Field(default=(), max_length=32, strict=False)
+    links: tuple[LinkConfig, ...] = Field(default=(), max_length=32, strict=False)
+    linger_ms: int = Field(default=300, ge=0, le=10_000)
     sinks: SinksConfig = SinksConfig()
     page: PageConfig | None = None
     _base_dir: Path = PrivateAttr(default_factory=Path)
@@ -49,23 +67,39 @@ class LineConfig(Strict):
         """Folder that relative paths in source uris are relative to."""
         return self._base_dir
 
-    @field_validator("sources")
-    @classmethod
-    def _distinct(cls, sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
-        ids = [source.id for source in sources]
-        if len(set(ids)) != len(ids):
-            raise ValueError(f"ids {ids} must differ")
-        return sources
-
     @model_validator(mode="after")
-    def _deadline_before_stale(self) -> LineConfig:
-        modbus = self.sinks.modbus
-        if modbus and self.deadline_ms and self.deadline_ms > modbus.stale_ms:
-            raise ValueError(
-                f"deadline_ms {self.deadline_ms} is longer than sinks.modbus.stale_ms {modbus.stale_ms}: "
-                "a frame in time would look like a hung pipeline"
-            )
+    def _consistent(self) -> LineConfig:
+        wiring.check(self.sources, self.stations, self.links, self.sinks.modbus)
+        for station in self.stations_or_one():
+            limit_ms = station.deadline_ms or self.deadline_ms
+            if self.wired() and station.mode == "free-run" and limit_ms and limit_ms > station.stale_ms:
+                raise ValueError(
+                    f"deadline_ms {limit_ms} is longer than stale_ms {station.stale_ms} of station {station.id}: "
+                    "a frame in time would look like a hung pipeline"
+                )
         return self
+
+    def wired(self) -> bool:
+        """Whether any PLC sees the line."""
+        return bool(self.links) or self.sinks.modbus is not None
+
+    def stations_or_one(self) -> tuple[StationConfig, ...]:
+        """The stations, each with its sources; where none is named, one with every source."""
+        every = tuple(source.id for source in self.sources)
+        modbus = self.sinks.modbus
+        if modbus is not None:
+            return (StationConfig(sources=every, stale_ms=modbus.stale_ms, hold_ms=modbus.min_hold_ms),)
+        stations = self.stations or (StationConfig(),)
+        return tuple(one if one.sources else one.model_copy(update={"sources": every}) for one in stations)
+
+    def all_links(self) -> tuple[AnyLink, ...]:
+        """The links; `sinks.modbus` is one that only shows."""
+        modbus = self.sinks.modbus
+        if modbus is None:
+            return self.links
+        unused = 0 if modbus.base >= CONTROL_WORDS else modbus.base + WORDS
+        where = modbus.model_dump(include={"host", "port", "base"})
+        return (ModbusServerConfig(kind="modbus-server", control=False, control_base=unused, **where),)
 
 
 def load_config(path: Path) -> LineConfig:
@@ -84,6 +118,13 @@ def parse_config(document: dict[str, Any], label: str = "line") -> LineConfig:
 
 def _absolute(config: LineConfig, base: Path) -> LineConfig:
     """Every path joined to the folder of the file it stands in."""
-    resolved = config.model_copy(update={"bundle": base / config.bundle, "sinks": config.sinks.absolute(base)})
+    resolved = config.model_copy(
+        update={
+            "bundle": base / config.bundle,
+            "recipes": {number: base / path for number, path in config.recipes.items()},
+            "links": tuple(link.joined(base) for link in config.links),
+            "sinks": config.sinks.absolute(base),
+        }
+    )
     resolved._base_dir = base  # noqa: SLF001  # of the model this module defines
     return resolved

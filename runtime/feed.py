@@ -1,14 +1,39 @@
-"""Frames of several sources, in turn, without the line ever blocking on a camera."""
+"""Frames of several sources, each asked for, without the line ever blocking on a camera."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 from cada_edge.protocols import Source
 from cada_edge.types import Frame
+
+
+@runtime_checkable
+class Triggered(Protocol):
+    """A source that takes a picture when it is told to."""
+
+    def trigger(self) -> None:
+        """Take one now; `frames` gives it. Must be quick. Raises `SourceError`."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A picture that is wanted. Times are monotonic, ns.
+
+    Attributes:
+        part: number of the trigger it is for; ``None`` in free run: any will do.
+        after_ns: one that was captured earlier shows another part.
+        until_ns: a verdict after that is late; ``None`` where the trigger says nothing.
+    """
+
+    part: int | None = None
+    after_ns: int = 0
+    until_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -17,6 +42,7 @@ class Arrival:
 
     feed: Feed
     frame: Frame | None
+    demand: Demand = Demand()
     error: Exception | None = None
 
 
@@ -24,19 +50,28 @@ class Feed:
     """One source in its own thread, which fetches a frame only when asked.
 
     A live camera is thus asked when the line is ready to judge, and gives its newest
-    frame; nothing ages in a queue.
+    frame; nothing ages in a queue. A demand that comes while another is still open
+    replaces it: its part has been answered without it.
+
+    Args:
+        source: closed by `close`.
+        name: its id.
+        inbox: where frames go.
+        latency_ns: from exposure to the time that its frames call capture, >= 0: what such a
+            camera has captured within that time after a trigger, it has seen before.
     """
 
-    def __init__(self, source: Source, name: str, inbox: queue.SimpleQueue[Arrival]) -> None:
+    def __init__(self, source: Source, name: str, inbox: queue.SimpleQueue[Arrival], latency_ns: int = 0) -> None:
         self.name, self.ended, self.broken = name, False, False
-        self._source, self._inbox = source, inbox
-        self._demand, self._closed = threading.Semaphore(0), threading.Event()
+        self._source, self._inbox, self._latency_ns = source, inbox, latency_ns
+        self._demands: queue.SimpleQueue[Demand | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"cada-edge-feed-{name}", daemon=True)
         self._thread.start()
 
-    def ask(self) -> None:
-        """Ask for one more frame; it comes through the inbox."""
-        self._demand.release()
+    def ask(self, demand: Demand = Demand()) -> None:  # immutable
+        """Ask for one more frame; it comes through the inbox. Safe from any thread."""
+        self._demands.put(demand)
 
     def healthy(self) -> bool:
         """False once it broke, and while the source is lost; a source that ended is not."""
@@ -46,58 +81,91 @@ class Feed:
         """Close the source and wait for the thread. Safe to call twice."""
         self._closed.set()
         self._source.close()
-        self._demand.release()
+        self._demands.put(None)
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
         error: Exception | None = None
         try:
             frames = self._source.frames()
-            while self._demand.acquire() and not self._closed.is_set():
-                if (frame := next(frames, None)) is None:
-                    break
-                self._inbox.put(Arrival(self, frame))
+            while (demand := self._demands.get()) is not None and self._deliver(frames, demand):
+                pass
         except Exception as caught:  # noqa: BLE001  # handed to the line, which decides
             error = caught
-        self._inbox.put(Arrival(self, None, error))
+        self._inbox.put(Arrival(self, None, error=error))
+
+    def _deliver(self, frames: Iterator[Frame], demand: Demand) -> bool:
+        """Put the first frame that is new enough into the inbox; false when there is none any more."""
+        demand = self._newest(demand)
+        self._trigger(demand)
+        for frame in frames:
+            if self._closed.is_set():
+                return False
+            newest = self._newest(demand)
+            if newest is not demand:
+                demand = newest
+                self._trigger(demand)
+            if frame.t_capture_ns - self._latency_ns >= demand.after_ns or frame.status == "incomplete":
+                self._inbox.put(Arrival(self, replace(frame, part=demand.part), demand))
+                return True
+        return False
+
+    def _newest(self, demand: Demand) -> Demand:
+        """The last demand there is; those before it are answered without a picture."""
+        with contextlib.suppress(queue.Empty):
+            while (newer := self._demands.get_nowait()) is not None:
+                demand = newer
+            self._closed.set()
+        return demand
+
+    def _trigger(self, demand: Demand) -> None:
+        if demand.part is not None and isinstance(self._source, Triggered):
+            self._source.trigger()
 
 
 class Feeds:
-    """All sources of a line. Each has at most one frame under way: they take turns."""
+    """All sources of a line. Each has at most one frame under way: they take turns.
 
-    def __init__(self, sources: Sequence[tuple[str, Source]]) -> None:
+    Args:
+        sources: with their ids.
+        latency_ns: by id, see `Feed`; 0 for others.
+    """
+
+    def __init__(self, sources: Sequence[tuple[str, Source]], latency_ns: Mapping[str, int] | None = None) -> None:
         self._inbox: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
-        self._feeds = [Feed(source, name, self._inbox) for name, source in sources]
+        delays = latency_ns or {}
+        self._feeds = {name: Feed(source, name, self._inbox, delays.get(name, 0)) for name, source in sources}
 
-    def start(self) -> None:
-        """Ask every source for its first frame."""
-        for feed in self._feeds:
-            feed.ask()
+    def ask(self, source_id: str, demand: Demand = Demand()) -> None:  # immutable
+        """Ask one source for a frame. Safe from any thread."""
+        self._feeds[source_id].ask(demand)
 
-    def take(self, timeout_s: float) -> Arrival | None:
-        """The next arrival, or ``None`` after `timeout_s`. Ask its feed again when done with it."""
-        try:
-            arrival = self._inbox.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
-        if arrival.frame is None:
-            arrival.feed.ended, arrival.feed.broken = True, arrival.error is not None
-        return arrival
+    def take(self, timeout_s: float, most: int = 1) -> list[Arrival]:
+        """The next arrivals, at most `most`; waits `timeout_s` for the first."""
+        arrivals: list[Arrival] = []
+        with contextlib.suppress(queue.Empty):
+            arrivals.append(self._inbox.get(timeout=timeout_s))
+            while len(arrivals) < most:
+                arrivals.append(self._inbox.get_nowait())
+        for arrival in arrivals:
+            if arrival.frame is None:
+                arrival.feed.ended, arrival.feed.broken = True, arrival.error is not None
+        return arrivals
 
     @property
     def all(self) -> tuple[Feed, ...]:
         """Every feed, in the order of its source."""
-        return tuple(self._feeds)
+        return tuple(self._feeds.values())
 
     def ended(self) -> bool:
         """True when no source can give a frame any more."""
-        return all(feed.ended for feed in self._feeds)
+        return all(feed.ended for feed in self.all)
 
-    def lost(self) -> list[str]:
-        """Names of the sources that broke, or that have not ended but give nothing at present."""
-        return [feed.name for feed in self._feeds if not feed.healthy()]
+    def lost(self) -> frozenset[str]:
+        """Ids of the sources that broke, or that have not ended but give nothing at present."""
+        return frozenset(feed.name for feed in self.all if not feed.healthy())
 
     def close(self) -> None:
         """Close every source. Safe to call twice."""
-        for feed in self._feeds:
+        for feed in self.all:
             feed.close()

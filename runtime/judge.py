@@ -1,9 +1,9 @@
-"""One frame in, exactly one verdict out, whatever happens in between."""
+"""Frames in, exactly one verdict out for each, whatever happens in between."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from cada_edge.decision import decide, undecided
 from cada_edge.imaging import prepare
 from cada_edge.protocols import Runner
-from cada_edge.types import Frame, Prediction, Threshold, Verdict
+from cada_edge.types import Frame, Prediction, Threshold, UInt8Array, Verdict
 
 
 @dataclass(frozen=True)
@@ -51,37 +51,84 @@ class Judge:
         self._runner, self._threshold, self._clock = runner, threshold, clock
         self._deadline_ns = None if deadline_ms is None else int(deadline_ms * 1e6)
 
-    def warm_up(self, rounds: int = 2) -> None:
+    def warm_up(self, rounds: int = 2, batch: int = 1) -> None:
         """Let the runner allocate and compile before the first part. Raises `EngineError`."""
-        blank = np.zeros((1, *self._runner.spec.size_hw, 3), np.uint8)
+        blank = np.zeros((batch, *self._runner.spec.size_hw, 3), np.uint8)
         for _ in range(rounds):
             self._runner.infer(blank)
 
-    def judge(self, frame: Frame) -> Judgement:
-        """The verdict for one frame; never raises for what the frame or the runner does."""
-        if frame.image is None or frame.status != "ok":
-            status = frame.status if frame.status != "ok" else "incomplete"
-            return self._undecided(replace(frame, status=status), f"frame is {status}")
-        if late := self._late(frame, self._clock()):
-            return late
-        try:
-            prediction = self._runner.infer(prepare(frame.image, self._runner.spec)[None])
-        except Exception as error:  # noqa: BLE001  # any fault of a runner is a reject, not the end of the line
-            return self._undecided(frame, f"no prediction: {error}", error=error)
-        verdict = decide(frame, prediction, self._threshold, self._clock())
-        if late := self._late(frame, verdict.t_decided_ns, prediction):
-            return late
-        return Judgement(verdict, frame, prediction)
+    def judge(self, frame: Frame, until_ns: int | None = None) -> Judgement:
+        """The verdict for one frame; never raises for what the frame or the runner does.
 
-    def _late(self, frame: Frame, now_ns: int, prediction: Prediction | None = None) -> Judgement | None:
-        age_ns = now_ns - frame.t_capture_ns
-        if self._deadline_ns is None or age_ns <= self._deadline_ns:
+        `until_ns` is its own deadline (monotonic), in place of the one from its capture.
+        """
+        return self.judge_all([(frame, until_ns)])[0]
+
+    def judge_all(self, wanted: Sequence[tuple[Frame, int | None]]) -> list[Judgement]:
+        """The verdicts for frames, each with its deadline as in `judge`, by one call of the runner."""
+        jobs = [_Job(frame, self._until(frame) if until_ns is None else until_ns) for frame, until_ns in wanted]
+        for job in jobs:
+            job.judgement = self._refused(job)
+        waiting = [job for job in jobs if job.judgement is None]
+        ready = [job for job in waiting if self._prepared(job)]
+        if ready:
+            self._infer(ready)
+        return [job.judgement for job in jobs if job.judgement is not None]
+
+    def _refused(self, job: _Job) -> Judgement | None:
+        """The verdict of a frame that need not be looked at."""
+        frame = job.frame
+        if frame.image is not None and frame.status == "ok":
+            return self._late(job, self._clock())
+        status = frame.status if frame.status != "ok" else "incomplete"
+        reason = f"frame is {status}" + (f": {frame.note}" if frame.note else "")
+        return self._undecided(replace(frame, status=status), reason)
+
+    def _prepared(self, job: _Job) -> bool:
+        """Whether the picture became an input; a bad one must not spoil its neighbours."""
+        try:
+            assert job.frame.image is not None
+            job.picture = prepare(job.frame.image, self._runner.spec)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with a picture is a reject
+            job.judgement = self._undecided(job.frame, f"no prediction: {error}", error=error)
+        return job.judgement is None
+
+    def _infer(self, jobs: Sequence[_Job]) -> None:
+        try:
+            prediction = self._runner.infer(np.stack([job.picture for job in jobs if job.picture is not None]))
+        except Exception as error:  # noqa: BLE001  # any fault of a runner is a reject, not the end of the line
+            for job in jobs:
+                job.judgement = self._undecided(job.frame, f"no prediction: {error}", error=error)
+            return
+        for index, job in enumerate(jobs):
+            job.judgement = self._decided(job, prediction if len(jobs) == 1 else prediction.take([index]))
+
+    def _decided(self, job: _Job, prediction: Prediction) -> Judgement:
+        verdict = decide(job.frame, prediction, self._threshold, self._clock())
+        return self._late(job, verdict.t_decided_ns, prediction) or Judgement(verdict, job.frame, prediction)
+
+    def _until(self, frame: Frame) -> int | None:
+        return None if self._deadline_ns is None else frame.t_capture_ns + self._deadline_ns
+
+    def _late(self, job: _Job, now_ns: int, prediction: Prediction | None = None) -> Judgement | None:
+        if job.until_ns is None or now_ns <= job.until_ns:
             return None
-        reason = f"late: {age_ns / 1e6:.0f} ms after capture, the deadline is {self._deadline_ns / 1e6:.0f} ms"
-        return self._undecided(replace(frame, status="late"), reason, prediction)
+        age_ms, limit_ms = ((end - job.frame.t_capture_ns) / 1e6 for end in (now_ns, job.until_ns))
+        reason = f"late: {age_ms:.0f} ms after capture, the deadline is {limit_ms:.0f} ms"
+        return self._undecided(replace(job.frame, status="late"), reason, prediction)
 
     def _undecided(
         self, frame: Frame, reason: str, prediction: Prediction | None = None, error: Exception | None = None
     ) -> Judgement:
         verdict = undecided(frame, reason, self._clock(), self._threshold)
         return Judgement(verdict, frame, prediction, error)
+
+
+@dataclass
+class _Job:
+    """A frame on its way to a verdict."""
+
+    frame: Frame
+    until_ns: int | None
+    picture: UInt8Array | None = None
+    judgement: Judgement | None = None

@@ -1,139 +1,216 @@
-"""The running line: sources, one runner, and whoever wants the verdicts."""
+"""The running line: sources, one model, stations, and whoever else wants the verdicts."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Protocol
+from functools import partial
 
 from cada_edge.bundle import Bundle
-from cada_edge.protocols import Sink, Source
-from cada_edge.runtime.assembly import open_line_runner, open_links, open_lookout, open_sinks, open_sources
+from cada_edge.runtime.assembly import ModelFiles, load_model, open_feeds, open_lookout, open_sinks, open_stations
 from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.feed import Arrival, Feeds
+from cada_edge.runtime.handshake import Execute, Life, Published, Quiet
 from cada_edge.runtime.health import LineSummary, Problems, Tally
-from cada_edge.runtime.judge import Judge, Judgement
+from cada_edge.runtime.judge import Judgement
 from cada_edge.runtime.log import ProblemLog
 from cada_edge.runtime.lookout import Lookout
-from cada_edge.runtime.registers import OfflineReason
-from cada_edge.runtime.signals import stop_on_signals
+from cada_edge.runtime.model import Model, Reloaded, Reloader, Wanted, no_reload
+from cada_edge.runtime.plc.wire import Packet
+from cada_edge.runtime.signals import on_hangup, stop_on_signals
 from cada_edge.runtime.sinks.isolated import IsolatedSink
+from cada_edge.runtime.stations import Stations, record
 from cada_edge.types import Verdict
 
 LIFE_PERIOD_S = 0.05
 OnVerdict = Callable[[Verdict], None]
 
 
-class PlcLink(Sink, Protocol):
-    """A sink that a PLC watches: it also shows whether the line lives. Must never block."""
-
-    def alive(self) -> None:
-        """A sign of life: model and sources are ready and the pipeline moves."""
-
-    def offline(self, reason: OfflineReason) -> None:
-        """Show the safe state."""
-
-    @property
-    def address(self) -> str:
-        """Where a PLC finds it, for people."""
-
-
 class Line:
     """Judges frames until the sources end or someone says `stop`.
 
-    Everything it is given is closed by `close`, safe state first. A link or sink that
+    Everything it is given is closed by `close`, safe state first. A station or sink that
     fails is noted and never stops or changes what the others get.
     """
 
     def __init__(
         self,
-        judge: Judge,
-        sources: Sequence[tuple[str, Source]],
-        links: Sequence[PlcLink] = (),
+        model: Model,
+        feeds: Feeds,
+        stations: Stations | None = None,
         sinks: Sequence[IsolatedSink] = (),
         *,
         problems: Problems,
         on_verdict: OnVerdict | None = None,
         max_frames: int | None = None,
         lookout: Lookout | None = None,
+        reloader: Reloader | None = None,
     ) -> None:
-        self._judge, self._links, self._sinks = judge, links, sinks
+        self._model, self._feeds, self._stations, self._sinks = model, feeds, stations, sinks
         self._problems, self._on_verdict, self._max_frames = problems, on_verdict, max_frames
-        self._feeds, self._tally = Feeds(sources), Tally()
-        self._lookout, self._stopped_by = lookout or Lookout(), ""
+        self._lookout, self._reloader = lookout or Lookout(), reloader or Reloader(no_reload)
+        self._tally, self._quiet, self._stopped_by = Tally(), set[str](), ""
 
     def stop(self, reason: str = "stop") -> None:
-        """End `run` after the frame it is at. Safe from a signal handler or any thread."""
+        """End `run` after the frames it is at. Safe from a signal handler or any thread."""
         self._stopped_by = self._stopped_by or reason
+
+    def reload(self, wanted: Wanted = Wanted()) -> None:  # noqa: B008  # immutable
+        """Read the model again, warm it beside the old one, change over between two parts. From any thread."""
+        self._reloader.ask(wanted)
 
     def run(self) -> LineSummary:
         """Warm up, go online, judge every frame. Raises `EngineError` if the warm-up fails."""
         try:
-            self._judge.warm_up()
-            self._feeds.start()
+            self._model.judge.warm_up(batch=self._model.batch)
+            for feed in self._feeds.all:
+                if not self._triggered(feed.name):
+                    feed.ask()
             self._lookout.ready()
             started_s = time.monotonic()
             while not self._stopped_by:
-                self._show_life()
-                self._guard("page", self._look_out)
-                if arrival := self._feeds.take(LIFE_PERIOD_S):
-                    self._handle(arrival)
+                self._turn()
             seconds = time.monotonic() - started_s
         finally:
             self.close()
         return self._tally.summary(seconds, self._stopped_by, self._problems)
 
     def close(self) -> None:
-        """Safe state, then sources, sinks and links. Safe to call twice."""
+        """Safe state, then sources, stations, sinks and the model. Safe to call twice."""
         self._lookout.stopping()
         with ExitStack() as last_to_first:
-            for link in self._links:
-                last_to_first.callback(link.close)
+            last_to_first.callback(self._close_model)
             for sink in self._sinks:
                 last_to_first.callback(sink.close)
+            if self._stations is not None:
+                last_to_first.callback(self._hear)
+                last_to_first.callback(self._stations.close)
             last_to_first.callback(self._feeds.close)
-            self._tell_links(lambda link: link.offline(OfflineReason.STOPPED))
+            if self._stations is not None:
+                last_to_first.callback(self._stations.stop)
 
-    def _handle(self, arrival: Arrival) -> None:
-        if arrival.frame is None:
-            if arrival.error is not None:
-                self._problems.note(f"source {arrival.feed.name}", arrival.error)
-                self._lookout.source_failed(arrival.feed.name, arrival.error)
-            if self._feeds.ended():
-                self.stop("end")
+    def _turn(self) -> None:
+        """Once round: only this loop gives signs of life, so a hung loop looks dead."""
+        self._guard("PLC", self._live)
+        self._hear()
+        self._change_over()
+        self._guard("page", self._look_out)
+        arrivals = self._feeds.take(LIFE_PERIOD_S, self._model.batch)
+        self._judge([arrival for arrival in arrivals if arrival.frame is not None])
+        for arrival in arrivals:
+            if arrival.frame is None:
+                self._ended(arrival)
+
+    def _judge(self, arrivals: Sequence[Arrival]) -> None:
+        """One call of the runner for frames that came together."""
+        if not arrivals:
             return
-        self._publish(self._judge.judge(arrival.frame))
-        if self._tally.frames == self._max_frames:
-            self.stop("max_frames")
-        else:
-            arrival.feed.ask()
+        for arrival in arrivals:
+            self._to_stations(lambda stations, one=arrival: stations.taken(one.feed.name, one.demand.part))  # type: ignore[misc]  # this turn's
+        wanted = [(arrival.frame, arrival.demand.until_ns) for arrival in arrivals if arrival.frame is not None]
+        for arrival, judgement in zip(arrivals, self._model.judge.judge_all(wanted), strict=True):
+            self._publish(arrival.feed.name, judgement)
+            if self._tally.frames == self._max_frames:
+                self.stop("max_frames")
+                return
+            if not self._triggered(arrival.feed.name):
+                arrival.feed.ask()
 
-    def _publish(self, judgement: Judgement) -> None:
+    def _publish(self, source: str, judgement: Judgement) -> None:
         verdict, frame, prediction = judgement.verdict, judgement.frame, judgement.prediction
-        self._tell_links(lambda link: link.send(verdict, frame, prediction))
+        self._to_stations(lambda stations: stations.judged(source, judgement))
         self._tally.add(judgement)
         self._guard("page", lambda: self._lookout.verdict(judgement))
         if judgement.error is not None:
             self._problems.note("runner", judgement.error)
         for sink in self._sinks:
             sink.send(verdict, frame, prediction)
+        self._guard("drift", lambda: self._watch_drift(judgement))
         if self._on_verdict is not None:
             self._guard("on_verdict", lambda: self._on_verdict and self._on_verdict(verdict))
 
-    def _show_life(self) -> None:
-        """The heartbeat's source: only this loop calls it, so a hung loop looks dead."""
-        if self._feeds.lost():
-            self._tell_links(lambda link: link.offline(OfflineReason.SOURCE_LOST))
+    def _ended(self, arrival: Arrival) -> None:
+        """A source has no more frames."""
+        if arrival.error is not None:
+            self._problems.note(f"source {arrival.feed.name}", arrival.error)
+            self._lookout.source_failed(arrival.feed.name, arrival.error)
+        if self._feeds.ended():
+            self.stop("end")
+
+    def _watch_drift(self, judgement: Judgement) -> None:
+        drift = self._model.drift
+        if drift is not None and (report := drift.add(judgement.verdict, judgement.prediction)) is not None:
+            for sink in self._sinks:
+                sink.drift(report)
+
+    def _live(self) -> None:
+        if self._stations is not None:
+            model, waiting = self._model, self._reloader.poll()
+            reload = waiting is not None and waiting.model is not None
+            life = Life(time.monotonic_ns(), checksum=model.checksum, recipe=model.recipe, reload=reload)
+            self._stations.live(life, self._feeds.lost(), model.alarms())
+
+    def _hear(self) -> None:
+        """What stations said: results for the records, orders of a PLC."""
+        for packet in self._stations.told() if self._stations is not None else ():
+            self._guard("PLC", partial(self._obey, packet))
+
+    def _obey(self, packet: Packet) -> None:
+        message = packet.message
+        if isinstance(message, Published):
+            for sink in self._sinks:
+                sink.result(record(packet.station, message))
+        elif isinstance(message, Quiet):
+            self._quiet.add(packet.station)
+        elif isinstance(message, Execute):
+            self.reload(Wanted(message.recipe, packet.station))
+
+    def _change_over(self) -> None:
+        """Let a warm model take over once every station is quiet."""
+        done = self._reloader.poll()
+        if done is None:
+            return
+        if done.model is None:
+            self._problems.note("reload", done.error or RuntimeError("no model"))
+        elif self._stations is not None and not self._stations.ids <= self._quiet:
+            return
         else:
-            self._tell_links(lambda link: link.alive())
+            self._use(done.model)
+        self._quiet.clear()
+        self._reloader.take()
+        self._answer(done)
+
+    def _use(self, model: Model) -> None:
+        old, self._model = self._model, model
+        if model.bundle is not None:
+            for sink in self._sinks:
+                sink.use_bundle(model.bundle)
+            self._lookout.use_bundle(model.name, model.bundle)
+        self._guard("reload", old.close)
+
+    def _answer(self, done: Reloaded) -> None:
+        """Tell the station whose PLC asked."""
+        station = done.wanted.station
+        if station:
+            self._to_stations(lambda stations: stations.command_ended(station, done.model is not None))
 
     def _look_out(self) -> None:
-        self._lookout.turn(self._feeds.all, self._links, self._sinks)
+        health = self._stations.health if self._stations is not None else None
+        reports = self._model.drift.reports() if self._model.drift else ()
+        self._lookout.turn(self._feeds.all, self._sinks, health, reports)
 
-    def _tell_links(self, action: Callable[[PlcLink], None]) -> None:
-        for link in self._links:
-            self._guard(type(link).__name__, lambda link=link: action(link))  # type: ignore[misc]  # this turn's link
+    def _triggered(self, source: str) -> bool:
+        return self._stations is not None and self._stations.triggered(source)
+
+    def _to_stations(self, action: Callable[[Stations], None]) -> None:
+        stations = self._stations
+        if stations is not None:
+            self._guard("PLC", lambda: action(stations))
+
+    def _close_model(self) -> None:
+        self._reloader.close()
+        self._model.close()
 
     def _guard(self, component: str, action: Callable[[], object]) -> None:
         try:
@@ -147,7 +224,7 @@ def run_line(
     on_verdict: OnVerdict | None = None,
     on_problem: Callable[[str, str, int], None] | None = None,
 ) -> LineSummary:
-    """Run the line that `config` describes until its sources end, or SIGINT or SIGTERM.
+    """Run the line that `config` describes until its sources end, or SIGINT or SIGTERM; SIGHUP reads the model again.
 
     Args:
         config: from `load_config`.
@@ -158,32 +235,34 @@ def run_line(
         What was counted. Signals end the run in the safe state and show in `stopped_by`.
 
     Raises:
-        BundleError, EngineError, SourceError, SinkError: a part cannot be opened.
+        BundleError, EngineError, SourceError, LinkError, SinkError: a part cannot be opened.
         MissingDependencyError: a part needs a package that is not installed.
     """
     problems = Problems(on_problem or ProblemLog())
     pending: list[str] = []
     with ExitStack() as opened, stop_on_signals(pending.append) as redirect:
         bundle = Bundle.read(config.bundle)
-        runner = open_line_runner(config, bundle, opened)
-        judge = Judge(runner, bundle.manifest.threshold, config.deadline_ms)
+        model = load_model(config, config.bundle, bundle)
+        opened.callback(model.close)
         lookout = open_lookout(config, bundle, problems.note, opened)
         with ExitStack() as until_line:
-            links = open_links(config, bundle, until_line)
+            feeds = open_feeds(config, until_line)
+            stations = open_stations(config, feeds.ask, partial(problems.note, "PLC"), until_line)
             sinks = open_sinks(config, bundle, problems.note, until_line)
-            sources = open_sources(config, until_line)
             until_line.pop_all()
         line = Line(
-            judge,
-            sources,
-            links,
+            model,
+            feeds,
+            stations,
             sinks,
             problems=problems,
             on_verdict=on_verdict,
             max_frames=config.max_frames,
             lookout=lookout,
+            reloader=Reloader(ModelFiles(config).load),
         )
         redirect(line.stop)
         for reason in pending:
             line.stop(reason)
-        return line.run()
+        with on_hangup(line.reload):
+            return line.run()

@@ -6,12 +6,17 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cada_edge.runtime.board import StatusBoard
+from cada_edge.runtime.drift import DriftReport
 from cada_edge.runtime.judge import Judgement
-from cada_edge.runtime.status import LinkStatus, SinkStatus, SourceStatus
+from cada_edge.runtime.plc.wire import Health
+from cada_edge.runtime.status import DriftStatus, SinkStatus, SourceStatus
 from cada_edge.runtime.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from cada_edge.bundle import Bundle
 
 _UPDATE_NS = 500_000_000
 _ARRIVALS_KEPT = 50
@@ -22,12 +27,6 @@ class _Outlet(Protocol):
     def name(self) -> str: ...
     @property
     def failures(self) -> int: ...
-    def healthy(self) -> bool: ...
-
-
-class _Link(Protocol):
-    @property
-    def address(self) -> str: ...
     def healthy(self) -> bool: ...
 
 
@@ -92,8 +91,20 @@ class Lookout:
         """A source broke."""
         self._seen[name].error = str(error)
 
-    def turn(self, feeds: Iterable[_Feed], links: Iterable[_Link], sinks: Iterable[_Outlet]) -> None:
-        """The loop came round once more."""
+    def use_bundle(self, name: str, bundle: Bundle) -> None:
+        """Another model or threshold judges from now on, from the file of this name."""
+        if self._board is not None:
+            threshold, spec = bundle.manifest.threshold, bundle.manifest.spec
+            self._board.reload(name, bundle.sha256, threshold.value if threshold else None, spec)
+
+    def turn(
+        self,
+        feeds: Iterable[_Feed],
+        sinks: Iterable[_Outlet],
+        health: Health | None = None,
+        drift: Iterable[DriftReport] = (),
+    ) -> None:
+        """The loop came round once more; `health` is that of stations and links, where there are any."""
         self._watchdog.alive()
         now_ns = self._clock()
         if self._board is None:
@@ -104,8 +115,10 @@ class Lookout:
         self._next_ns = now_ns + _UPDATE_NS
         self._board.update(
             sources=tuple(self._source(feed, now_ns) for feed in feeds),
-            links=tuple(LinkStatus("modbus-server", link.address, link.healthy()) for link in links),
+            stations=health.stations if health else (),
+            links=health.links if health else (),
             sinks=tuple(SinkStatus(sink.name, sink.healthy(), sink.failures) for sink in sinks),
+            drift=tuple(_drift(report) for report in drift),
         )
 
     def stopping(self) -> None:
@@ -117,3 +130,16 @@ class Lookout:
         return SourceStatus(
             feed.name, feed.healthy(), seen.frames, seen.drops, seen.fps(), seen.age_ms(now_ns), seen.error
         )
+
+
+def _drift(report: DriftReport) -> DriftStatus:
+    return DriftStatus(
+        report.source_id,
+        report.n,
+        report.distance,
+        report.p_value,
+        report.drifted,
+        report.novelty_median,
+        report.novelty_limit,
+        report.feature_drifted,
+    )

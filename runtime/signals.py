@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a polite request, the second time as an order."""
+"""Ctrl-C and SIGTERM as a polite request, the second time as an order; SIGHUP to read the model again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Stop = Callable[[str], None]
+
+
+@contextmanager
+def on_hangup(reload: Callable[[], None]) -> Iterator[None]:
+    """Call `reload` at each SIGHUP; it must not take a lock. Outside the main thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda _number, _frame: reload())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager

@@ -67,15 +67,16 @@ class Station:
     Args:
         options: how it behaves.
         seq: number of the last result before a restart, so that the PLC sees the next one change.
+        parts: number of the last trigger before a restart, so that no late outcome of that time fits a new part.
     """
 
-    def __init__(self, options: StationOptions, seq: int = 0) -> None:
+    def __init__(self, options: StationOptions, seq: int = 0, parts: int = 0) -> None:
         self._options, self._state = options, State.OFFLINE
         self._block = StatusBlock(seq=seq)
         self._control, self._plc_moved_ns = ControlBlock(), 0
         self._life: Life | None = None
         self._part: _Part | None = None
-        self._parts = 0
+        self._parts = parts
         self._waiting: deque[_Result] = deque()
         self._ack_until_ns: int | None = None  # None: no acknowledgement is awaited
         self._pass_until_ns: int | None = None

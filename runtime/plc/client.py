@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cada_edge
 from cada_edge.errors import LineError, LinkError
@@ -73,8 +73,8 @@ class PlcProcess:
 
     @property
     def health(self) -> Health:
-        """What the process last said of its stations and links; empty while it is away."""
-        return self._health if self._up else Health((), ())
+        """What the process last said of its stations and links, also while it is away."""
+        return self._health
 
     def alive(self) -> bool:
         """False from the death of the process until the next one listens."""
@@ -98,11 +98,15 @@ class PlcProcess:
                 found.append(self._packets.get_nowait())
         return found
 
-    def close(self) -> None:
-        """Leave the safe state to be seen for `linger_ms`, then end the process. Safe to call twice."""
+    def stop(self) -> None:
+        """Show the safe state from now on. Safe to call twice."""
         self._closing.set()
         with contextlib.suppress(OSError):
             self._pipe.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Leave the safe state to be seen for `linger_ms`, then end the process. Safe to call twice."""
+        self.stop()
         timeout_s = _STOP_TIMEOUT_S + self._setup.linger_ms / 1000
         try:
             self._process.wait(timeout_s)
@@ -167,11 +171,13 @@ class PlcProcess:
         while data := self._receive():
             message, station = packet = unpack(data)
             if isinstance(message, Acquire):
+                self._note(station, parts=message.part)
                 self._on_acquire(station, message)
             elif isinstance(message, Health):
                 self._health = message
             else:
-                self._note_seq(packet)
+                if isinstance(message, Published) and message.seq:
+                    self._note(station, seq=next_counter(message.seq))  # one on: the last may not have been told
                 self._packets.put(packet)
 
     def _receive(self) -> bytes:
@@ -180,13 +186,11 @@ class PlcProcess:
         except OSError:
             return b""
 
-    def _note_seq(self, packet: Packet) -> None:
-        """The next process goes on counting behind the result that this one may not have told of."""
-        if isinstance(packet.message, Published) and packet.message.seq:
-            seq = next_counter(packet.message.seq)
-            stations = self._setup.stations
-            stations = tuple(replace(one, seq=seq) if one.id == packet.station else one for one in stations)
-            self._setup = replace(self._setup, stations=stations)
+    def _note(self, station: str, **counters: Any) -> None:
+        """Where the next process goes on counting."""
+        stations = self._setup.stations
+        stations = tuple(replace(one, **counters) if one.id == station else one for one in stations)
+        self._setup = replace(self._setup, stations=stations)
 
     def _revive(self) -> None:
         self._up, pause_s = False, _FIRST_PAUSE_S

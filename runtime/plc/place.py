@@ -33,7 +33,7 @@ class Place:
 
     def __init__(self, setup: StationSetup, on_action: OnAction) -> None:
         self.id, self._setup, self._on_action = setup.id, setup, on_action
-        self._station = Station(setup.options, setup.seq)
+        self._station = Station(setup.options, setup.seq, setup.parts)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._servers: list[Server] = []

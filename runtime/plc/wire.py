@@ -22,11 +22,12 @@ MESSAGE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class StationSetup:
-    """A station to host: its id, how it behaves, the number of its last result, its sources."""
+    """A station to host: its id, how it behaves, the numbers of its last result and trigger, its sources."""
 
     id: str
     options: StationOptions
     seq: int = 0
+    parts: int = 0
     sources: tuple[str, ...] = ()
 
 

@@ -103,7 +103,7 @@ def verdict_row(verdict: Verdict, frame: Frame, prediction: Prediction | None, s
         "source_id": verdict.source_id,
         "frame_id": verdict.frame_id,
         "name": verdict.name,
-        "part": getattr(frame, "part", None),
+        "part": frame.part,
         "status": verdict.status,
         "reason": verdict.reason,
         "score": verdict.score,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -15,7 +14,16 @@ _TOPIC = r"^[^+#\x00$/][^+#\x00]*$"
 
 
 class ModbusConfig(Strict):
-    """The Modbus TCP server; `base` is the zero-based address of the status block."""
+    """Short for a link of kind ``modbus-server`` that shows a single free-running station and takes no orders.
+
+    Attributes:
+        host: address to listen on.
+        port: 0 lets the system choose.
+        base: zero-based address of the status block.
+        stale_ms: as of a station.
+        linger_ms: as of the line.
+        min_hold_ms: `hold_ms` of a station.
+    """
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=502, ge=0, le=65535)
@@ -200,9 +208,4 @@ class SinksConfig(Strict):
     def absolute(self, base: Path) -> SinksConfig:
         """A copy with every path joined to `base`, the folder of ``line.yaml``."""
         sections = {name: getattr(self, name) for name in type(self).model_fields}
-        return self.model_copy(update={name: _joined(section, base) for name, section in sections.items() if section})
-
-
-def _joined(section: Strict, base: Path) -> Strict:
-    values: dict[str, Any] = {name: getattr(section, name) for name in type(section).model_fields}
-    return section.model_copy(update={name: base / value for name, value in values.items() if isinstance(value, Path)})
+        return self.model_copy(update={name: section.joined(base) for name, section in sections.items() if section})

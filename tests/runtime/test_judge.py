@@ -9,8 +9,8 @@ from runtime_kit import MAP_SPEC, SPEC, THRESHOLD, make_bundle, make_frame, tiny
 
 from cada_edge.errors import EngineError
 from cada_edge.runtime.judge import Judge
-from cada_edge.runtime.publisher import Publisher
-from cada_edge.runtime.registers import WORST_SCORE, ErrorCode, OfflineReason, ResultFlag, StatusFlag
+from cada_edge.runtime.outcome import Outcome, outcome
+from cada_edge.runtime.registers import WORST_SCORE, ErrorCode
 from cada_edge.runtime.runners.ort import OrtRunner
 from cada_edge.types import ImageSpec, MapSpec, Prediction, UInt8Array
 
@@ -113,42 +113,45 @@ def test_a_verdict_in_time_passes() -> None:
     assert judge(deadline_ms=50, clock=lambda: 50_000_000).judge(make_frame(0, t_capture_ns=0)).verdict.passed
 
 
-def publish(publisher: Publisher, level: int, now_ns: int = 0, **settings: Any) -> Any:
-    """The block after one more picture of brightness `level`."""
-    judgement = judge(clock=lambda: now_ns, **settings).judge(make_frame(level, t_capture_ns=now_ns))
-    return publisher.verdict(judgement.verdict, judgement.frame, judgement.prediction)
-
-
-def test_a_reject_is_held() -> None:
-    """Within the hold a good part shows REJECT alone, and PASS again afterwards."""
-    publisher = Publisher(min_hold_ms=100)
-    results = [publish(publisher, level, ms * 1_000_000).result for level, ms in ((0, 0), (255, 10), (0, 50), (0, 110))]
-    assert results == [ResultFlag.PASS, ResultFlag.FAIL | ResultFlag.REJECT, ResultFlag.REJECT, ResultFlag.PASS]
+def told(level: int, **settings: Any) -> Outcome:
+    """What the PLC is told of one more picture of brightness `level`."""
+    return outcome(None, [judge(**settings).judge(make_frame(level))])
 
 
 def test_every_cause_of_unknown_has_its_code() -> None:
     """The PLC can tell missing threshold, broken runner, bad number, unknown part and bad frame apart."""
-    publisher = Publisher()
-    assert publish(publisher, 0, threshold=None).error == ErrorCode.NO_THRESHOLD
-    assert publish(publisher, 0, model=tiny_model(nan=True)).error == ErrorCode.NOT_FINITE
-    assert publish(publisher, 100, model=tiny_model(strangeness=9.0)).error == ErrorCode.NOVEL
+    assert told(0, threshold=None).error == ErrorCode.NO_THRESHOLD
+    assert told(0, model=tiny_model(nan=True)).error == ErrorCode.NOT_FINITE
+    assert told(100, model=tiny_model(strangeness=9.0)).error == ErrorCode.NOVEL
     broken = Judge(Broken(EngineError("gone")), THRESHOLD).judge(make_frame())
-    assert publisher.verdict(broken.verdict, broken.frame, broken.prediction).error == ErrorCode.ENGINE_FAILED
-    block = publish(publisher, 0)
-    assert (block.error, StatusFlag.ERROR in block.flags) == (ErrorCode.NONE, False)
+    assert outcome(None, [broken]).error == ErrorCode.ENGINE_FAILED
+    assert told(0).error == ErrorCode.NONE
 
 
 def test_no_score_is_shown_as_the_worst() -> None:
     """A PLC that compares the score by itself rejects an undecided part."""
-    assert publish(Publisher(), 0, threshold=None).score == WORST_SCORE
+    assert told(0, threshold=None).score == WORST_SCORE
 
 
-def test_coming_back_online_shows_no_old_result() -> None:
-    """After the safe state the line is online again without any valid result or PASS."""
-    publisher = Publisher()
-    publish(publisher, 0)
-    publisher.offline(OfflineReason.SOURCE_LOST)
-    block = publisher.online()
-    assert StatusFlag.ONLINE in block.flags
-    assert StatusFlag.RESULTS_VALID not in block.flags
-    assert ResultFlag.PASS not in block.result
+def test_frames_that_came_together_are_judged_as_each_alone() -> None:
+    """Good, bad, lost and late frames in one call: the same verdicts as one by one, in their order."""
+    one = judge()
+    frames = [make_frame(0, 0), make_frame(255, 1), make_frame(0, 2, image=None), make_frame(0, 3), make_frame(200, 4)]
+    wanted = [(frame, 0 if frame.frame_id == 3 else None) for frame in frames]
+    together = [judgement.verdict for judgement in one.judge_all(wanted)]
+    alone = [one.judge(frame, until_ns).verdict for frame, until_ns in wanted]
+    assert [v.status for v in together] == ["ok", "ng", "undecided", "undecided", "ng"]
+    assert [(v.frame_id, v.status, v.score) for v in together] == [(v.frame_id, v.status, v.score) for v in alone]
+
+
+def test_a_picture_that_is_none_spoils_no_other() -> None:
+    """Of two frames in one call, the one with an impossible picture alone is undecided."""
+    frames = [make_frame(0, 0, image=np.zeros((0, 4, 3), np.uint8)), make_frame(0, 1)]
+    verdicts = [judgement.verdict.status for judgement in judge().judge_all([(frame, None) for frame in frames])]
+    assert verdicts == ["undecided", "ok"]
+
+
+def test_one_fault_of_the_runner_rejects_all_it_was_asked() -> None:
+    """Nothing of a call that failed passes."""
+    both = Judge(Broken(EngineError("gone")), THRESHOLD).judge_all([(make_frame(0, 0), None), (make_frame(0, 1), None)])
+    assert [one.verdict.status for one in both] == ["undecided", "undecided"]

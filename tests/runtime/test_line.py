@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plc_kit import options
 from runtime_kit import (
     THRESHOLD,
     Plc,
@@ -24,14 +25,16 @@ from cada_edge.errors import BundleIntegrityError, EngineError, SourceError
 from cada_edge.imaging import write_png
 from cada_edge.protocols import Source
 from cada_edge.runtime.config import load_config
+from cada_edge.runtime.feed import Demand, Feeds
 from cada_edge.runtime.health import LineSummary, Problems
 from cada_edge.runtime.judge import Judge
 from cada_edge.runtime.line import Line, run_line
-from cada_edge.runtime.publisher import Publisher
+from cada_edge.runtime.links.config import ModbusServerConfig
+from cada_edge.runtime.model import Model
+from cada_edge.runtime.plc.wire import Setup, StationSetup
 from cada_edge.runtime.registers import OfflineReason, ResultFlag, StatusFlag
 from cada_edge.runtime.runners.ort import OrtRunner
-from cada_edge.runtime.sinks.modbus import ModbusSink
-from cada_edge.runtime.sinks.modbus_server import ServerOptions
+from cada_edge.runtime.stations import Stations
 from cada_edge.types import Frame, Prediction, UInt8Array, Verdict
 
 Connect = Callable[[int], Plc]
@@ -107,7 +110,7 @@ def line(*sources: Source, runner: OrtRunner | None = None, **settings: Any) -> 
     """A line over sources made here."""
     judge = Judge(runner or OrtRunner(make_bundle(), 1), THRESHOLD)
     named = [(f"cam{index}", source) for index, source in enumerate(sources)]
-    return Line(judge, named, problems=Problems(quiet), **settings)
+    return Line(Model(judge), Feeds(named), problems=Problems(quiet), **settings)
 
 
 def frames(*levels: int) -> list[Frame]:
@@ -228,24 +231,39 @@ def test_no_frame_is_judged_twice_or_forgotten(tmp_path: Path) -> None:
     assert summary.ok + summary.ng + summary.undecided == summary.frames == 104
 
 
+Open = Callable[..., Stations]
+
+
 @pytest.fixture
-def modbus() -> Iterator[Callable[..., ModbusSink]]:
-    """Opens Modbus sinks on free ports; closed at the end."""
+def modbus() -> Iterator[Open]:
+    """Opens a free-running station of two cameras on a free Modbus port; closed at the end."""
     with ExitStack() as stack:
 
-        def start(stale_ms: int = 60_000, linger_ms: int = 0) -> ModbusSink:
-            options = ServerOptions(port=0, stale_ms=stale_ms, linger_ms=linger_ms)
-            return stack.enter_context(ModbusSink(options, Publisher(min_hold_ms=0)))
+        def start(stale_ms: int = 60_000) -> Stations:
+            station = StationSetup("st1", options(stale_ms), sources=("cam0", "cam1"))
+            setup = Setup((station,), (ModbusServerConfig(kind="modbus-server", port=0),), linger_ms=0)
+            stations = Stations(setup, nobody, quiet)
+            stack.callback(stations.close)
+            return stations
 
         yield start
 
 
-def test_a_hung_inference_looks_dead_to_the_plc(plc: Connect, modbus: Callable[..., ModbusSink]) -> None:
+def nobody(_source: str, _demand: Demand) -> None:
+    """There are no triggers here."""
+
+
+def port(stations: Stations) -> int:
+    """Of the Modbus server."""
+    return stations.ports[0] or 0
+
+
+def test_a_hung_inference_looks_dead_to_the_plc(plc: Connect, modbus: Open) -> None:
     """While the model hangs, the earlier PASS gives way to the safe state; later it recovers."""
     runner, link = Hanging(make_bundle()), modbus(stale_ms=1000)
-    view, released = plc(link.port), threading.Event()
+    view, released = plc(port(link)), threading.Event()
     running = threading.Thread(
-        target=line(Scripted(frames(0, 255, 0), released), runner=runner, links=[link], max_frames=3).run
+        target=line(Scripted(frames(0, 255, 0), released), runner=runner, stations=link, max_frames=3).run
     )
     running.start()
     wait_until(lambda: view.block().offline == OfflineReason.PIPELINE_STALLED)
@@ -255,10 +273,10 @@ def test_a_hung_inference_looks_dead_to_the_plc(plc: Connect, modbus: Callable[.
     running.join()
 
 
-def test_a_lost_camera_takes_the_line_offline(plc: Connect, modbus: Callable[..., ModbusSink]) -> None:
+def test_a_lost_camera_takes_the_line_offline(plc: Connect, modbus: Open) -> None:
     """A camera that gives nothing any more: heartbeat goes on, Online and PASS fall."""
     link, over = modbus(), threading.Event()
-    view, one = plc(link.port), line(Scripted(frames(0), over), links=[link])
+    view, one = plc(port(link)), line(Scripted(frames(0), over), stations=link)
     running = threading.Thread(target=one.run)
     running.start()
     wait_until(lambda: view.block().offline == OfflineReason.SOURCE_LOST)
@@ -270,10 +288,10 @@ def test_a_lost_camera_takes_the_line_offline(plc: Connect, modbus: Callable[...
     running.join()
 
 
-def test_a_broken_source_takes_the_line_offline(plc: Connect, modbus: Callable[..., ModbusSink]) -> None:
+def test_a_broken_source_takes_the_line_offline(plc: Connect, modbus: Open) -> None:
     """While another source still lives, the PLC sees that one of them is gone."""
     link, waiting = modbus(), Paused(frames(0))
-    view, one = plc(link.port), line(Scripted(frames(0), SourceError("cable pulled")), waiting, links=[link])
+    view, one = plc(port(link)), line(Scripted(frames(0), SourceError("cable pulled")), waiting, stations=link)
     running = threading.Thread(target=one.run)
     running.start()
     wait_until(lambda: view.block().offline == OfflineReason.SOURCE_LOST)
@@ -290,15 +308,15 @@ def test_nobody_to_tell_a_fault_does_not_stop_the_line() -> None:
 
     judge = Judge(OrtRunner(make_bundle(), 1), THRESHOLD)
     broken, whole = Scripted([], SourceError("cable pulled")), Scripted(frames(0, 255))
-    summary = Line(judge, [("a", broken), ("b", whole)], problems=Problems(gone)).run()
+    summary = Line(Model(judge), Feeds([("a", broken), ("b", whole)]), problems=Problems(gone)).run()
     assert (summary.frames, summary.source_errors) == (2, ("source a: cable pulled",))
 
 
-def test_a_plc_link_that_dies_does_not_stop_the_line(modbus: Callable[..., ModbusSink]) -> None:
-    """With the Modbus server killed every frame is still judged, and the summary tells."""
+def test_a_plc_process_that_dies_does_not_stop_the_line(modbus: Open) -> None:
+    """With the PLC process killed every frame is still judged, and the summary tells."""
     link = modbus()
-    link._process.kill()
-    link._process.wait(10)
-    summary = line(Scripted(frames(0, 255, 0)), links=[link]).run()
+    link._plc._process.kill()
+    link._plc._process.wait(10)
+    summary = line(Scripted(frames(0, 255, 0)), stations=link).run()
     assert summary.frames == 3
-    assert any(problem.startswith("ModbusSink: the Modbus server") for problem in summary.problems)
+    assert any(problem.startswith("PLC: the PLC process") for problem in summary.problems)

@@ -14,23 +14,15 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from plc_kit import Place, options, place
 from runtime_kit import BASE, Plc, make_frame, python_env, wait_until
 
 from cada_edge.decision import undecided
-from cada_edge.errors import LineError, SinkError
-from cada_edge.runtime.publisher import Publisher
-from cada_edge.runtime.registers import (
-    HEAD,
-    TAIL,
-    OfflineReason,
-    ResultFlag,
-    StatusBlock,
-    StatusFlag,
-    encode,
-    to_bytes,
-)
-from cada_edge.runtime.sinks.modbus import ModbusSink, _explain
-from cada_edge.runtime.sinks.modbus_server import BlockView, ServerOptions, pack_message
+from cada_edge.errors import LinkError
+from cada_edge.runtime.links.config import ModbusServerConfig
+from cada_edge.runtime.plc.client import explain
+from cada_edge.runtime.plc.wire import Refused
+from cada_edge.runtime.registers import HEAD, TAIL, OfflineReason, ResultFlag, StatusFlag
 from cada_edge.types import Verdict
 
 Connect = Callable[[int], Plc]
@@ -45,11 +37,10 @@ def verdict(number: int, passed: bool = True) -> Verdict:
 
 
 @contextmanager
-def modbus(stale_ms: int = 60_000, **changes: int) -> Iterator[ModbusSink]:
-    """A sink on a free port, whose pipeline counts as alive for a minute."""
-    options = ServerOptions(port=0, stale_ms=stale_ms, linger_ms=changes.pop("linger_ms", 0))
-    with ModbusSink(options, Publisher(checksum=7, min_hold_ms=0)) as sink:
-        yield sink
+def modbus(stale_ms: int = 60_000, linger_ms: int = 0) -> Iterator[Place]:
+    """A free-running station on a free port, whose pipeline counts as alive for a minute."""
+    with place(options(stale_ms), linger_ms=linger_ms) as opened:
+        yield opened
 
 
 def test_before_the_first_verdict_there_is_no_result(plc: Connect) -> None:
@@ -72,7 +63,7 @@ def test_each_verdict_shows_with_its_sequence_and_counters(plc: Connect) -> None
         answers = [verdict(1), verdict(2, passed=False), undecided(lost, "frame is incomplete", time.monotonic_ns())]
         expected = [ResultFlag.PASS, ResultFlag.FAIL | ResultFlag.REJECT, SAFE | ResultFlag.IMAGE_QUALITY]
         for seq, (answer, result) in enumerate(zip(answers, expected, strict=True), start=1):
-            sink.send(answer, lost if answer.status == "undecided" else frame, None)
+            sink.send(answer, lost if answer.status == "undecided" else frame)
             wait_until(partial(shows, view, seq))
             block = view.block()
             assert block.result == result
@@ -94,7 +85,7 @@ def test_no_read_is_ever_torn(plc: Connect) -> None:
             for number in range(1_000_000):
                 if stop.is_set():
                     return
-                sink.send(verdict(number, number % 2 == 0), make_frame(), None)
+                sink.send(verdict(number, number % 2 == 0), make_frame())
                 time.sleep(0.0005)
 
         worker = threading.Thread(target=change)
@@ -113,7 +104,7 @@ def test_no_read_is_ever_torn(plc: Connect) -> None:
 def test_input_and_holding_registers_agree(plc: Connect) -> None:
     """PLCs that only know input registers read the same block."""
     with modbus() as sink:
-        sink.send(verdict(1), make_frame(), None)
+        sink.send(verdict(1), make_frame())
         view = plc(sink.port)
         wait_until(lambda: view.block().seq == 1)
         inputs = view.client.read_input_registers(BASE, count=32).registers
@@ -148,29 +139,14 @@ def test_garbage_on_the_wire_leaves_the_server_up(plc: Connect) -> None:
             with socket.create_connection(("127.0.0.1", sink.port)) as stranger:
                 stranger.sendall(noise)
         assert plc(sink.port).block().seq == 0
-        assert sink.healthy()
-
-
-def test_what_cannot_be_read_is_no_sign_of_life() -> None:
-    """A message that holds no whole block does not keep the one before it alive."""
-    view, torn = BlockView(stale_ms=1000), encode(StatusBlock())
-    view.update(pack_message(10**9, to_bytes(torn)))
-    torn[HEAD] = 7
-    with pytest.raises(LineError, match="torn"):
-        view.update(pack_message(3 * 10**9, to_bytes(torn)))
-    assert not view.alive(3 * 10**9)
-
-
-def test_a_pipeline_that_never_spoke_is_not_alive() -> None:
-    """Not even in the first second after the machine booted, when its clock is near 0."""
-    assert not BlockView(stale_ms=1000).alive(now_ns=500_000_000)
+        assert sink.process.alive()
 
 
 def test_a_silent_pipeline_looks_dead(plc: Connect) -> None:
     """Without signs of life the heartbeat stops and the last PASS gives way to the safe state."""
     with modbus(stale_ms=1000) as sink:
         view = plc(sink.port)
-        sink.send(verdict(1), make_frame(), None)
+        sink.send(verdict(1), make_frame())
         wait_until(lambda: view.block().heartbeat > 0)
         wait_until(lambda: view.block().offline == OfflineReason.PIPELINE_STALLED)
         first = view.block()
@@ -198,7 +174,7 @@ def test_closing_leaves_the_safe_state_then_nobody_listens(plc: Connect) -> None
     """After `close` a PLC first reads Offline and REJECT, then loses the connection."""
     with modbus(linger_ms=3000) as sink:
         view = plc(sink.port)
-        sink.send(verdict(1), make_frame(), None)
+        sink.send(verdict(1), make_frame())
         wait_until(lambda: view.block().seq == 1)
         closing = threading.Thread(target=sink.close)
         closing.start()
@@ -209,68 +185,83 @@ def test_closing_leaves_the_safe_state_then_nobody_listens(plc: Connect) -> None
             socket.create_connection(("127.0.0.1", sink.port), timeout=1)
 
 
-def test_a_dead_server_is_told(plc: Connect) -> None:
-    """If the server process is killed, sending raises and health falls; nothing hangs."""
+def test_a_dead_server_is_told_and_replaced(plc: Connect) -> None:
+    """Killed, it is started anew on the same port, and shows no result of before."""
     with modbus() as sink:
-        sink._process.kill()
-        wait_until(lambda: not sink.healthy())
-        with pytest.raises(SinkError, match=f"127.0.0.1:{sink.port}"):
-            sink.send(verdict(1), make_frame(), None)
+        sink.send(verdict(1), make_frame())
+        view, port = plc(sink.port), sink.port
+        wait_until(lambda: view.block().seq == 1)
+        sink.process._process.kill()
+        wait_until(lambda: not sink.process.alive())
+        wait_until(sink.process.alive)
+        assert sink.port == port
+        sink.alive()
+        again = plc(port)
+        wait_until(lambda: StatusFlag.ONLINE in again.block().flags)
+        assert again.block().result == 0
+        sink.send(verdict(2), make_frame())
+        wait_until(lambda: again.block().result == ResultFlag.PASS)
+        assert again.block().seq not in (0, 1)
+        assert any("started anew" in problem for problem in sink.problems)
 
 
 def test_a_frozen_server_never_blocks_the_pipeline() -> None:
-    """With the server stopped, sending fails instead of waiting; thawed, it shows the newest block only."""
+    """With the server stopped, sending fails instead of waiting."""
     with modbus() as sink:
-        sink._process.send_signal(signal.SIGSTOP)
+        sink.process._process.send_signal(signal.SIGSTOP)
         try:
-            with pytest.raises(SinkError):
+            with pytest.raises(LinkError):
                 flood(sink)
         finally:
-            sink._process.send_signal(signal.SIGCONT)
+            sink.process._process.send_signal(signal.SIGCONT)
 
 
-def flood(sink: ModbusSink) -> None:
+def flood(sink: Place) -> None:
     """More blocks than any socket holds."""
     for number in range(10_000):
-        sink.send(verdict(number), make_frame(), None)
+        sink.send(verdict(number), make_frame())
 
 
 def test_a_busy_port_is_explained() -> None:
     """The error names host, port and what to do."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SinkError, match=rf"127\.0\.0\.1:{port}.*another program.*sinks\.modbus\.port"):
-            ModbusSink(ServerOptions(port=port), Publisher())
+        with pytest.raises(LinkError, match=rf"127\.0\.0\.1:{port}.*another program.*another port"):
+            Place(options(), port=port)
 
 
 def test_an_address_of_another_machine_is_explained() -> None:
     """A host this machine does not have is named, with the setting to change."""
-    with pytest.raises(SinkError, match=r"203\.0\.113\.1.*sinks\.modbus\.host"):
-        ModbusSink(ServerOptions(host="203.0.113.1", port=0), Publisher())
+    with pytest.raises(LinkError, match=r"203\.0\.113\.1.*set host"):
+        Place(options(), host="203.0.113.1")
 
 
 def test_a_privileged_port_is_explained() -> None:
     """Port 502 without the privilege names two ways out."""
-    refusal = {"errno": errno.EACCES, "error": "Permission denied"}
-    assert "1502" in _explain(ServerOptions(port=502), refusal)
+    link = ModbusServerConfig(kind="modbus-server")
+    assert "1502" in explain(link, Refused(0, "Permission denied", errno.EACCES))
     if os.geteuid() != 0:  # root may listen on every port
-        with pytest.raises(SinkError, match="1502"):
-            ModbusSink(ServerOptions(port=502), Publisher())
+        with pytest.raises(LinkError, match="1502"):
+            Place(options(), port=502)
 
 
 PIPELINE = """
-import sys, time
-from cada_edge.runtime.publisher import Publisher
-from cada_edge.runtime.sinks.modbus import ModbusSink, _explain
-from cada_edge.runtime.sinks.modbus_server import ServerOptions
-from cada_edge.types import Frame, Verdict
-sink = ModbusSink(ServerOptions(port=0, stale_ms=1000, linger_ms=1500), Publisher())
+import time
+from cada_edge.runtime.handshake import Life, StationOptions
+from cada_edge.runtime.links.config import ModbusServerConfig
+from cada_edge.runtime.outcome import Outcome
+from cada_edge.runtime.plc.client import PlcProcess
+from cada_edge.runtime.plc.wire import Setup, StationSetup
+from cada_edge.runtime.registers import ErrorCode, ResultFlag
+station = StationSetup("st1", StationOptions(deadline_ns=10**12, hold_ns=0))
+setup = Setup((station,), (ModbusServerConfig(kind="modbus-server", port=0),), linger_ms=1500)
+plc = PlcProcess(setup, print, print)
 now = time.monotonic_ns()
-verdict = Verdict("ok", 0.1, 0.5, "cam1", 1, now, now, "because")
-sink.send(verdict, Frame(None, "cam1", 1, now, now), None)
-print(sink.port, flush=True)
+plc.send(Life(now), "st1")
+plc.send(Outcome(None, ResultFlag.PASS, ErrorCode.NONE, 0.1, 0.5, now, now, now), "st1")
+print(plc.links[0].port, flush=True)
 while True:
-    sink.alive()
+    plc.send(Life(time.monotonic_ns()), "st1")
     time.sleep(0.05)
 """
 
@@ -325,7 +316,7 @@ def listening(port: int) -> bool:
 def test_libmodbus_reads_the_same_block(table: str) -> None:
     """mbpoll, built on another Modbus library, reads every word, and the floats with high word first."""
     with modbus() as sink:
-        sink.send(verdict(1, passed=False), make_frame(), None)
+        sink.send(verdict(1, passed=False), make_frame())
         common = ["-0", "-1", "-p", str(sink.port), "-q", "127.0.0.1"]
         words = mbpoll(["-t", f"{table}:hex", "-r", str(BASE), "-c", "32", *common])
         floats = mbpoll(["-t", f"{table}:float", "-B", "-r", str(BASE + 6), "-c", "2", *common])

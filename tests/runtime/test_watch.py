@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from itertools import islice
 
 import pytest
+from plc_kit import Place, place
 from typer.testing import CliRunner
 
 from cada_edge.cli.app import build
 from cada_edge.cli.watch import passes
 from cada_edge.errors import SinkError
-from cada_edge.runtime.publisher import Publisher
 from cada_edge.runtime.registers import ResultFlag, StatusBlock, StatusFlag
-from cada_edge.runtime.sinks.modbus import ModbusSink
-from cada_edge.runtime.sinks.modbus_server import ServerOptions
 from cada_edge.runtime.watch import Target, watch
 from cada_edge.types import Frame, Verdict
 
@@ -25,22 +23,21 @@ LIVE = StatusFlag.ONLINE | StatusFlag.RESULTS_VALID
 
 
 @pytest.fixture
-def sink() -> Iterator[ModbusSink]:
+def sink() -> Iterator[Place]:
     """A server whose pipeline counts as alive for a minute."""
-    options = ServerOptions(port=0, stale_ms=60_000, linger_ms=0)
-    with ModbusSink(options, Publisher(checksum=7, min_hold_ms=0)) as server:
+    with place() as server:
         yield server
 
 
-def judge(sink: ModbusSink, number: int, score: float) -> None:
+def judge(sink: Place, number: int, score: float) -> None:
     """Publish one verdict against threshold 0.5."""
     now_ns = time.monotonic_ns()
     status = "ok" if score <= 0.5 else "ng"
     verdict = Verdict(status, score, 0.5, "cam1", number, now_ns, now_ns, "because")  # type: ignore[arg-type]
-    sink.send(verdict, Frame(None, "cam1", number, now_ns, now_ns), None)
+    sink.send(verdict, Frame(None, "cam1", number, now_ns, now_ns))
 
 
-def test_each_new_result_is_seen(sink: ModbusSink) -> None:
+def test_each_new_result_is_seen(sink: Place) -> None:
     """A result that stands when the client connects is yielded, and so is the next one."""
     judge(sink, 1, 0.25)
     blocks = (block for block in watch(Target(port=sink.port), patience_s=10) if block.seq)
@@ -76,7 +73,7 @@ def test_only_an_online_valid_pass_passes(flags: StatusFlag, result: ResultFlag)
     assert not passes(StatusBlock(flags=flags, result=result))
 
 
-def test_the_command_prints_json_lines(sink: ModbusSink) -> None:
+def test_the_command_prints_json_lines(sink: Place) -> None:
     """`cada-edge watch --json --count 1` gives one object a script can read."""
     judge(sink, 1, 0.25)
     done = CliRunner().invoke(build("watch"), ["watch", "--port", str(sink.port), "--count", "1", "--json"])
