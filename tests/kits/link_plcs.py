@@ -1,0 +1,67 @@
+"""The PLCs that links are held to: one per protocol, and one per other implementation of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from link_kit import Plc, free_port, node_plc, python_plc
+from wire_kit import SerialPair, TcpWire
+
+from cada_edge.runtime.links.config import ModbusRtuConfig, ModbusTcpConfig, WriterConfig
+
+_HOST, _TIMEOUT_MS = "127.0.0.1", 400
+Make = Callable[[ExitStack], Plc]
+Wire = SerialPair | TcpWire
+
+
+def modbus_tcp(_stack: ExitStack) -> Plc:
+    """By pymodbus."""
+    config = ModbusTcpConfig(kind="modbus-tcp", host=_HOST, port=free_port(), timeout_ms=_TIMEOUT_MS)
+    return python_plc(config, f"{_HOST}:{config.port}")
+
+
+def modbus_tcp_node(_stack: ExitStack) -> Plc:
+    """By npm's modbus-serial."""
+    config = ModbusTcpConfig(kind="modbus-tcp", host=_HOST, port=free_port(), timeout_ms=_TIMEOUT_MS)
+    return node_plc(config, "modbus_plc.js", "modbus-serial", f"{_HOST}:{config.port}")
+
+
+def modbus_rtu(stack: ExitStack) -> Plc:
+    """By pymodbus, over a pair of pseudo terminals."""
+    pair = SerialPair()
+    stack.callback(pair.close)
+    config = ModbusRtuConfig(kind="modbus-rtu", device=pair.ports[0], parity="N", timeout_ms=_TIMEOUT_MS)
+    plc = python_plc(config, pair.ports[1])
+    plc.wire = pair
+    return plc
+
+
+PLCS = [
+    pytest.param(modbus_tcp, id="modbus-tcp"),
+    pytest.param(modbus_tcp_node, id="modbus-tcp-node", marks=pytest.mark.peer),
+    pytest.param(modbus_rtu, id="modbus-rtu"),
+]
+
+
+@contextmanager
+def wired(plc: Plc) -> Iterator[tuple[Wire, WriterConfig]]:
+    """A wire that can be spoiled before a PLC, and how to reach the PLC over it."""
+    if isinstance(plc.wire, SerialPair):
+        try:
+            yield plc.wire, plc.config
+        finally:
+            plc.wire.spoil, plc.wire.drip_s = None, 0.0
+        return
+    wire, config = _tcp(plc.config)
+    try:
+        yield wire, config
+    finally:
+        wire.close()
+
+
+def _tcp(config: WriterConfig) -> tuple[TcpWire, WriterConfig]:
+    assert isinstance(config, ModbusTcpConfig)
+    wire = TcpWire(config.host, config.port)
+    return wire, config.model_copy(update={"port": wire.port})
