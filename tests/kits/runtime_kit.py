@@ -25,9 +25,9 @@ SPEC, MAP_SPEC = ImageSpec((SIDE, SIDE)), MapSpec((CELLS, CELLS), smooth_taps=1)
 THRESHOLD = Threshold(0.5, 0.01, 0.05, 0.95, 100, "order-statistic", "0" * 64)
 
 
-def tiny_model(side: int = SIDE, nan: bool = False, strangeness: float = 0.0) -> onnx.ModelProto:
-    """Score = brightness of the brightest cell, 0..1; with `nan`, 0 / 0. Novelty = score times `strangeness`."""
-    scale = 0.0 if nan else 255.0
+def tiny_model(side: int = SIDE, nan: bool = False, strangeness: float = 0.0, scale: float = 255.0) -> onnx.ModelProto:
+    """Score = brightness of the brightest cell over `scale`; with `nan`, 0 / 0. Novelty = score times `strangeness`."""
+    scale = 0.0 if nan else scale
     constants = {"axes1": [1], "axes3": [3], "axes12": [1, 2]}
     initializers = [helper.make_tensor(n, TensorProto.INT64, [len(v)], v) for n, v in constants.items()]
     initializers += [
