@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from cada_edge.errors import ConfigError, SourceError
-from cada_edge.runtime.sources.opencv import Capture, OpenCapture, make_frame, to_rgb
+from cada_edge.errors import CadaEdgeError, ConfigError, SourceError
+from cada_edge.runtime.sources.device import Device, OpenDevice, Shot, lost_frame
 from cada_edge.types import Frame
+
+_GRAB_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,27 +34,32 @@ class CameraOptions:
 
 
 class Grabber:
-    """One thread that reads one capture as fast as it delivers and keeps the newest picture.
+    """One thread that reads one device as fast as it delivers and keeps the newest picture.
 
-    OpenCV queues pictures: without this a slow reader falls behind by seconds. The thread
-    alone touches the capture and releases it, even when a read blocks for long.
+    Drivers queue pictures: without this a slow reader falls behind by seconds. The thread
+    alone touches the device and closes it, even when a read blocks for long.
     """
 
-    def __init__(self, open_capture: OpenCapture, first_id: int = 0) -> None:
-        self._open_capture, self._changed = open_capture, threading.Condition()
-        self._newest: tuple[Any, int, int] | None = None
-        self._next_id, self._over, self._stop = first_id, False, False
+    def __init__(self, open_device: OpenDevice, first_id: int = 0) -> None:
+        self._open_device, self._changed = open_device, threading.Condition()
+        self._newest: tuple[Shot, int] | None = None
+        self._next_id, self._over, self._stop, self._reason = first_id, False, False, ""
         threading.Thread(target=self._grab, name="cada-edge-grabber", daemon=True).start()
 
     @property
     def next_id(self) -> int:
-        """Number that the next picture will have: the pictures seen so far."""
+        """Number that the next picture will have: the pictures seen so far, those lost on the way included."""
         return self._next_id
 
-    def take(self, timeout_s: float) -> tuple[Any, int, int] | None:
-        """The newest unseen picture with its number and time of arrival, ns.
+    @property
+    def reason(self) -> str:
+        """Why no picture can come any more, or empty."""
+        return self._reason
 
-        ``None`` after `timeout_s` without one, or at once when the capture has ended.
+    def take(self, timeout_s: float) -> tuple[Shot, int] | None:
+        """The newest unseen picture with its number.
+
+        ``None`` after `timeout_s` without one, or at once when the device is gone.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._newest is not None or self._over, timeout_s)
@@ -71,25 +77,27 @@ class Grabber:
         self._stop = True
 
     def _grab(self) -> None:
-        capture: Capture | None = None
+        device: Device | None = None
         try:
-            capture = self._open_capture()
-            while not self._stop and capture.isOpened():
-                good, picture = capture.read()
-                if not good:
-                    break
-                self._keep(picture, time.monotonic_ns())
+            device = self._open_device()
+            while not self._stop:
+                if (shot := device.grab(_GRAB_S)) is not None:
+                    self._keep(shot)
+        except CadaEdgeError as error:
+            self._reason = str(error)
+        except Exception as error:  # noqa: BLE001  # a vendor's driver may raise anything; the camera is lost
+            self._reason = f"{type(error).__name__}: {error}"
         finally:
-            if capture is not None:
-                capture.release()
             with self._changed:
                 self._over = True
                 self._changed.notify_all()
+            if device is not None:
+                device.close()
 
-    def _keep(self, picture: Any, arrived_ns: int) -> None:
+    def _keep(self, shot: Shot) -> None:
         with self._changed:
-            self._newest = (picture, self._next_id, arrived_ns)
-            self._next_id += 1
+            self._newest = (shot, self._next_id + shot.missed)
+            self._next_id += shot.missed + 1
             self._changed.notify_all()
 
 
@@ -100,7 +108,7 @@ class CameraSource:
     undecided - and is then opened again, each time as a new object, with growing pauses.
 
     Args:
-        open_capture: opens the device; called again after each loss.
+        open_device: opens the device; called again after each loss.
         label: what to call the device in messages; holds no password.
         source_id: name of the source in verdicts.
         options: stall and back-off.
@@ -110,19 +118,17 @@ class CameraSource:
     """
 
     def __init__(
-        self, open_capture: OpenCapture, label: str, source_id: str = "camera", options: CameraOptions | None = None
+        self, open_device: OpenDevice, label: str, source_id: str = "camera", options: CameraOptions | None = None
     ) -> None:
-        self._open_capture, self._label, self._source_id = open_capture, label, source_id
+        self._open_device, self._label, self._source_id = open_device, label, source_id
         self._options, self._stop = options or CameraOptions(), threading.Event()
-        self._grabber = Grabber(open_capture)
+        self._grabber = Grabber(open_device)
         self._first = self._grabber.take(self._options.stall_s)
         self._healthy = self._first is not None
         if self._first is None:
             self._grabber.stop()
-            raise SourceError(
-                f"{label}: no frame within {self._options.stall_s} s; check that the camera is on, reachable and "
-                "not in use by another program"
-            )
+            why = self._grabber.reason or "check that the camera is on, reachable and not in use by another program"
+            raise SourceError(f"{label}: no frame within {self._options.stall_s} s; {why}")
 
     def frames(self) -> Iterator[Frame]:
         """Yield the newest frame, whenever asked, until `close`."""
@@ -130,13 +136,13 @@ class CameraSource:
         taken, last_id = self._grabber.take(0) or self._first, -1
         while not self._stop.is_set():
             if taken is None:
-                last_id = self._grabber.next_id
-                yield self._lost(last_id)
+                lost_id, last_id = last_id, self._grabber.next_id
+                yield self._lost(last_id, last_id - lost_id - 1)
                 taken = self._reopened(last_id + 1)
                 continue
-            picture, frame_id, arrived_ns = taken
+            shot, frame_id = taken
             drops, last_id = frame_id - last_id - 1, frame_id
-            yield make_frame(to_rgb(picture), self._source_id, frame_id, arrived_ns, drops=drops)
+            yield shot.frame(self._source_id, frame_id, drops)
             taken = self._next()
         self._grabber.stop()
 
@@ -149,7 +155,7 @@ class CameraSource:
         self._stop.set()
         self._grabber.stop()
 
-    def _next(self) -> tuple[Any, int, int] | None:
+    def _next(self) -> tuple[Shot, int] | None:
         """Wait for a picture in short steps, so that `close` is noticed."""
         until_s = time.monotonic() + self._options.stall_s
         while not self._stop.is_set() and not self._grabber.over and time.monotonic() < until_s:
@@ -158,17 +164,18 @@ class CameraSource:
                 return taken
         return None
 
-    def _lost(self, frame_id: int) -> Frame:
+    def _lost(self, frame_id: int, drops: int) -> Frame:
         """One frame that stands for whatever passed while the camera was gone."""
         self._healthy = False
-        return make_frame(None, self._source_id, frame_id, time.monotonic_ns(), name="camera lost")
+        why = self._grabber.reason or f"no picture for {self._options.stall_s} s"
+        return lost_frame(self._source_id, frame_id, drops, why)
 
-    def _reopened(self, first_id: int) -> tuple[Any, int, int] | None:
-        """Open new captures, with growing pauses, until one gives a picture; ``None`` on `close`."""
+    def _reopened(self, first_id: int) -> tuple[Shot, int] | None:
+        """Open new devices, with growing pauses, until one gives a picture; ``None`` on `close`."""
         pause_s = self._options.back_off_s
         self._grabber.stop()
         while not self._stop.wait(pause_s):
-            self._grabber = Grabber(self._open_capture, first_id)
+            self._grabber = Grabber(self._open_device, first_id)
             if (taken := self._next()) is not None:
                 return taken
             self._grabber.stop()

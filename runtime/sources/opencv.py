@@ -1,10 +1,11 @@
-"""What OpenCV opens: video files here, and the captures that `camera.py` grabs from."""
+"""What OpenCV opens: video files, V4L2 cameras and network streams."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cada_edge.errors import SourceError
+from cada_edge.runtime.sources.device import CameraSettings, Shot
 from cada_edge.runtime.sources.pace import Pace
 from cada_edge.types import Frame, UInt8Array
 
@@ -35,15 +37,65 @@ class Capture(Protocol):
 OpenCapture = Callable[[], Capture]
 
 
+class CaptureDevice:
+    """A live camera behind OpenCV. It tells neither time nor number of a picture.
+
+    Raises `SourceError` when it cannot be opened.
+    """
+
+    def __init__(self, open_capture: OpenCapture, label: str) -> None:
+        self._label, self._capture = label, open_capture()
+        if not self._capture.isOpened():
+            self.close()
+            raise SourceError(f"{label}: cannot be opened; is it on, reachable, and not in use by another program?")
+
+    def grab(self, timeout_s: float) -> Shot:
+        """The next picture. OpenCV itself decides how long it waits; `timeout_s` is not heeded."""
+        del timeout_s
+        good, picture = self._capture.read()
+        now_ns = time.monotonic_ns()
+        if not good:
+            raise SourceError(f"{self._label}: the stream has ended or stands still")
+        return Shot(partial(to_rgb, picture), now_ns, now_ns)
+
+    def trigger(self) -> None:
+        """Refused: OpenCV has no way to trigger."""
+        raise SourceError(f"{self._label}: cannot be triggered through OpenCV")
+
+    def close(self) -> None:
+        """Release the capture."""
+        self._capture.release()
+
+
 def open_stream(url: str) -> Capture:
     """A network stream through FFmpeg, with time limits: OpenCV's own are 30 s."""
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
     return cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
 
 
-def open_device(device: str) -> Capture:
-    """A V4L2 device by path; a driver's queue of one picture where the driver allows it."""
-    return cv2.VideoCapture(device, cv2.CAP_V4L2, [cv2.CAP_PROP_BUFFERSIZE, 1])
+def open_device(device: str, settings: CameraSettings | None = None) -> Capture:
+    """A V4L2 device by path; a driver's queue of one picture where the driver allows it.
+
+    Raises `SourceError` when the driver refuses an exposure, gain or white balance.
+    """
+    capture = cv2.VideoCapture(device, cv2.CAP_V4L2, [cv2.CAP_PROP_BUFFERSIZE, 1])
+    if capture.isOpened() and settings is not None:
+        for name, prop, value in _controls(settings):
+            if not capture.set(prop, value):
+                capture.release()
+                raise SourceError(f"{device}: the driver refuses {name} = {value:g}; see `v4l2-ctl -L`")
+    return capture
+
+
+def _controls(settings: CameraSettings) -> list[tuple[str, int, float]]:
+    """V4L2 controls as OpenCV calls them; exposure is in units of 100 us, 1 means manual."""
+    wanted: list[tuple[str, int, float]] = []
+    if settings.exposure_us is not None:
+        wanted += [("auto_exposure", cv2.CAP_PROP_AUTO_EXPOSURE, 1)]
+        wanted += [("exposure_time_absolute", cv2.CAP_PROP_EXPOSURE, max(1, round(settings.exposure_us / 100)))]
+    if settings.lock_white_balance:
+        wanted += [("white_balance_automatic", cv2.CAP_PROP_AUTO_WB, 0)]
+    return wanted
 
 
 def open_video(path: Path) -> Capture:
@@ -103,7 +155,8 @@ class VideoSource:
                 self._capture.release()
                 self._capture = self._open()
                 continue
-            yield make_frame(to_rgb(picture), self._source_id, frame_id, captured_ns)
+            shot = Shot(partial(to_rgb, picture), time.monotonic_ns(), captured_ns)
+            yield shot.frame(self._source_id, frame_id, drops=0)
             frame_id += 1
         self._ended = True
         self._capture.release()
@@ -122,19 +175,3 @@ class VideoSource:
             capture.release()
             raise SourceError(f"{self._label}: cannot be opened as a video; check the path and the format")
         return capture
-
-
-def make_frame(
-    image: UInt8Array | None, source_id: str, frame_id: int, t_capture_ns: int, *, drops: int = 0, name: str = ""
-) -> Frame:
-    """A frame that arrives now; ``incomplete`` without an image."""
-    return Frame(
-        image=image,
-        source_id=source_id,
-        frame_id=frame_id,
-        t_capture_ns=t_capture_ns,
-        t_arrival_ns=time.monotonic_ns(),
-        drops=drops,
-        status="ok" if image is not None else "incomplete",
-        name=name,
-    )

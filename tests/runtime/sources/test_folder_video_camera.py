@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cada_edge.imaging import write_png
 from cada_edge.protocols import Source
 from cada_edge.runtime.sources.camera import CameraOptions, CameraSource
 from cada_edge.runtime.sources.folder import FolderSource
-from cada_edge.runtime.sources.opencv import VideoSource, to_rgb
+from cada_edge.runtime.sources.opencv import CaptureDevice, VideoSource, to_rgb
 from cada_edge.runtime.sources.uri import open_source, redact
 
 QUICK = CameraOptions(stall_s=0.5, back_off_s=0.01, back_off_max_s=0.02)
@@ -81,6 +82,11 @@ def scripts(*takes: Any) -> tuple[Callable[[], Script], list[Script]]:
         return opened[-1]
 
     return open_next, opened
+
+
+def camera(open_next: Callable[[], Script], options: CameraOptions = QUICK, name: str = "cam") -> CameraSource:
+    """A camera that plays scripts."""
+    return CameraSource(partial(CaptureDevice, open_next, name), name, options=options)
 
 
 def test_a_folder_gives_its_pictures_in_order(images: Path) -> None:
@@ -163,7 +169,7 @@ def test_a_video_can_loop() -> None:
 def test_a_camera_gives_the_newest_frame() -> None:
     """A slow reader gets what the camera saw last; ids and drops account for the rest."""
     open_next, _ = scripts(range(200))
-    source = CameraSource(open_next, "cam", options=QUICK)
+    source = camera(open_next)
     frames = source.frames()
     first = next(frames)
     time.sleep(0.1)
@@ -177,7 +183,7 @@ def test_a_camera_gives_the_newest_frame() -> None:
 def test_a_camera_opened_long_ago_starts_with_its_newest_frame() -> None:
     """What it saw while the model was loading is a drop, not the first part of the line."""
     open_next, _ = scripts(range(200))
-    source = CameraSource(open_next, "cam", options=QUICK)
+    source = camera(open_next)
     time.sleep(0.1)
     first = next(source.frames())
     assert first.frame_id > 0
@@ -188,7 +194,7 @@ def test_a_camera_opened_long_ago_starts_with_its_newest_frame() -> None:
 def test_every_frame_a_camera_saw_is_delivered_or_counted() -> None:
     """Deliveries and drops add up to the last frame id."""
     open_next, _ = scripts(range(100))
-    source = CameraSource(open_next, "cam", options=QUICK)
+    source = camera(open_next)
     seen = []
     for frame in source.frames():
         seen.append(frame)
@@ -201,7 +207,7 @@ def test_every_frame_a_camera_saw_is_delivered_or_counted() -> None:
 def test_a_lost_camera_is_told_once_and_opened_anew() -> None:
     """The end of a stream gives one incomplete frame; a new object brings the picture back."""
     open_next, opened = scripts([10], [], [20] * 1000)
-    source = CameraSource(open_next, "cam", options=QUICK)
+    source = camera(open_next)
     frames = list(itertools.islice(source.frames(), 3))
     assert [f.status for f in frames] == ["ok", "incomplete", "ok"]
     assert frames[2].image is not None
@@ -217,7 +223,7 @@ def test_a_frozen_camera_does_not_freeze_the_line() -> None:
     """A read that blocks is noticed after `stall_s` and left behind; health falls meanwhile."""
     frozen = threading.Event()
     open_next, opened = scripts([1, frozen], [2] * 1000)
-    source = CameraSource(open_next, "cam", options=QUICK)
+    source = camera(open_next)
     frames = source.frames()
     assert [next(frames).status, next(frames).status] == ["ok", "incomplete"]
     assert not source.healthy()
@@ -231,13 +237,13 @@ def test_a_camera_that_gives_nothing_is_refused() -> None:
     """No first frame: an error that says what to check."""
     open_next, _ = scripts([])
     with pytest.raises(SourceError, match="cam7: no frame within"):
-        CameraSource(open_next, "cam7", options=QUICK)
+        camera(open_next, name="cam7")
 
 
 def test_closing_ends_a_camera_that_is_lost() -> None:
     """`close` is noticed while a camera is being waited for."""
     open_next, _ = scripts([1], [])
-    source = CameraSource(open_next, "cam", options=CameraOptions(stall_s=0.2, back_off_s=30, back_off_max_s=30))
+    source = camera(open_next, CameraOptions(stall_s=0.2, back_off_s=30, back_off_max_s=30))
     frames = source.frames()
     next(frames)
     next(frames)
