@@ -10,12 +10,11 @@ from typing import Any
 
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.config import LineConfig
+from cada_edge.runtime.links.config import ModbusServerConfig, OpcUaServerConfig
 
 PRIVILEGED_BELOW = 1024
 WATCHDOG_S, START_S, STOP_S = 5, 300, 20
-# Where line.yaml names ports that the line itself listens on, and folders that it writes to.
-_LISTENS = (("sinks", "modbus"), ("page",), ("plc", "modbus"), ("plc", "opcua"), ("servers",))
-_WRITES = ("sinks", "records", "archive", "outbox")
+_WRITES = ("sinks",)  # sections of line.yaml that name folders which the line writes to
 _UNIT = """\
 # {title}
 # Install:  sudo install -m 644 {name}.service /etc/systemd/system/ && sudo systemctl daemon-reload
@@ -33,8 +32,9 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
 User={user}
-SupplementaryGroups=video dialout
+SupplementaryGroups={groups}
 Environment=PYTHONUNBUFFERED=1
 Restart=always
 RestartSec=2
@@ -103,6 +103,7 @@ class Service:
             folders="".join(f"# Before:   sudo install -d -o {self.user} {_shell(path)}\n" for path in writes),
             line=_escaped(str(self.path)),
             command=" ".join(_quoted(word) for word in (self.program, "-m", "cada_edge", "run", str(self.path))),
+            groups=" ".join(self.groups()),
             capabilities="CAP_NET_BIND_SERVICE" if self.privileged() else "",
             writes=" ".join(_quoted(str(path)) for path in writes),
             watchdog_s=WATCHDOG_S,
@@ -112,9 +113,14 @@ class Service:
 
     def privileged(self) -> list[int]:
         """Ports below 1024 that the line listens on."""
-        sections = (_section(self.config, path) for path in _LISTENS)
-        ports = [section.get("port") for section in sections if section]
-        return [port for port in ports if isinstance(port, int) and 0 < port < PRIVILEGED_BELOW]
+        servers = [link for link in self.config.all_links() if isinstance(link, ModbusServerConfig | OpcUaServerConfig)]
+        ports = [server.port for server in servers] + ([self.config.page.port] if self.config.page else [])
+        return [port for port in ports if 0 < port < PRIVILEGED_BELOW]
+
+    def groups(self) -> list[str]:
+        """Whose devices the line uses: a group that a machine does not have would keep the unit from starting."""
+        kinds = {link.kind for link in self.config.links}
+        return ["video", "dialout", *(["gpio"] if "digital" in kinds else [])]
 
     def writable(self) -> list[Path]:
         """Folders that the line writes to, each once."""
@@ -122,13 +128,6 @@ class Service:
         found = [path for name in _WRITES for path in _paths(document.get(name))]
         folders = {path.parent if path.suffix else path for path in found}
         return sorted(folders)
-
-
-def _section(config: LineConfig, path: tuple[str, ...]) -> dict[str, Any]:
-    section: Any = config.model_dump()
-    for name in path:
-        section = section.get(name) if isinstance(section, dict) else None
-    return section if isinstance(section, dict) else {}
 
 
 def _paths(value: Any) -> Iterator[Path]:

@@ -51,7 +51,7 @@ def watch(target: Target, poll_s: float = 0.01, patience_s: float = 30.0) -> Ite
             elif time.monotonic() - last_answer_s > patience_s:
                 raise SinkError(
                     f"{target.host}:{target.port} gave no answer for {patience_s:g} s; is `cada-edge run` up, "
-                    "and does line.yaml name this host and port under sinks.modbus?"
+                    "and does line.yaml name this host and port in a link of kind modbus-server?"
                 )
             time.sleep(poll_s)
     finally:

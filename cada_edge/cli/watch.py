@@ -17,7 +17,7 @@ from cada_edge.runtime.watch import watch as watch_blocks
 def watch(
     host: Annotated[str, typer.Argument(help="Where `cada-edge run` listens.")] = "127.0.0.1",
     *,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port of sinks.modbus.")] = 502,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port of the link.")] = 502,
     base: Annotated[int, typer.Option(min=0, max=65504, help="Address of word 0.")] = 100,
     count: Annotated[int | None, typer.Option(min=1, help="Leave after so many results.")] = None,
     patience_s: Annotated[float, typer.Option(min=0.1, help="Give up after so long without an answer.")] = 30.0,

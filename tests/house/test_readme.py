@@ -144,8 +144,7 @@ def test_the_example_line_is_valid(tmp_path: Path) -> None:
     """The line.yaml shown is what the runtime accepts."""
     (tmp_path / "line.yaml").write_text(file_block("line.yaml"))
     line = load_config(tmp_path / "line.yaml")
-    assert line.sinks.modbus is not None
-    assert line.sinks.modbus.base == 100
+    assert [(link.kind, link.station) for link in line.links] == [("modbus-server", None)]
 
 
 def test_the_example_line_shows_every_setting_of_the_top_level() -> None:

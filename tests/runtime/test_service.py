@@ -57,6 +57,20 @@ def test_only_a_low_port_brings_a_privilege(tmp_path: Path, port: int, capabilit
     assert found["CapabilityBoundingSet"] == found["AmbientCapabilities"] == capability
 
 
+def test_a_server_of_a_link_counts_as_listening(tmp_path: Path) -> None:
+    """Port 502 of a link needs the privilege, and a reload is a signal to the line."""
+    found = settings_of(make_service(tmp_path, links=[{"kind": "modbus-server"}]).unit())
+    assert found["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
+    assert found["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
+def test_wires_need_their_group(tmp_path: Path) -> None:
+    """Only a line with digital outputs asks for the group that owns them."""
+    wires = [{"kind": "digital", "pass_line": 1}]
+    assert settings_of(make_service(tmp_path, links=wires).unit())["SupplementaryGroups"] == "video dialout gpio"
+    assert settings_of(make_service(tmp_path).unit())["SupplementaryGroups"] == "video dialout"
+
+
 def test_it_may_write_to_its_records_and_nowhere_else(tmp_path: Path) -> None:
     """Folders of records and rejects are writable, that of the bundle is not."""
     sinks = {"records": {"csv": "out/v.csv", "jsonl": "out/v.jsonl"}, "rejects": {"dir": "rejects"}}

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from plc_kit import Driver, living, options, place
-from runtime_kit import make_bundle, picture, python_env, tiny_model, wait_until, write_line
+from runtime_kit import THRESHOLD, make_bundle, picture, python_env, tiny_model, wait_until, write_line
 
 from cada_edge.errors import ConfigError
 from cada_edge.imaging import write_png
@@ -53,7 +55,7 @@ def running(path: Path) -> Iterator[dict[str, Any]]:
     """The line runs as a program until the block ends; its summary is there then."""
     command = [sys.executable, "-m", "cada_edge", "run", str(path), "--json"]
     process = subprocess.Popen(command, env=python_env(), stdout=subprocess.PIPE, text=True)
-    summary: dict[str, Any] = {}
+    summary: dict[str, Any] = {"signal": process.send_signal}
     try:
         yield summary
         process.terminate()
@@ -181,6 +183,26 @@ def test_an_unknown_recipe_fails_and_the_old_model_goes_on(tmp_path: Path) -> No
         plc.trigger(1)
         assert plc.result(1).result == ResultFlag.PASS
     assert any("recipe 9" in problem for problem in done["problems"])
+
+
+def test_a_hangup_signal_changes_the_model_between_two_parts(tmp_path: Path) -> None:
+    """A broken bundle is told and not used; a good one takes over with a new checksum, and results go on in order."""
+    stations = [{"id": "st1"}]
+    path, port = triggered(tmp_path, stations=stations, sources=[{"uri": "folder:images?loop=1&fps=50"}])
+    bundle = tmp_path / "line.cada"
+    with running(path) as done, driver(port) as plc:
+        wait_until(lambda: plc.block().seq > 3)
+        first = plc.block()
+        whole = bundle.read_bytes()
+        bundle.write_bytes(whole[:-100])
+        done["signal"](signal.SIGHUP)
+        wait_until(lambda: plc.block().seq > first.seq + 20)
+        assert plc.block().checksum == first.checksum
+        make_bundle(threshold=replace(THRESHOLD, value=0.9)).write(bundle)
+        done["signal"](signal.SIGHUP)
+        wait_until(lambda: plc.block().checksum != first.checksum)
+        wait_until(lambda: plc.block().threshold == pytest.approx(0.9))
+    assert any(problem.startswith("reload:") for problem in done["problems"])
 
 
 def test_a_trigger_too_early_is_counted_and_not_inspected() -> None:
