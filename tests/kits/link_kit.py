@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -78,8 +79,13 @@ class Plc:
         return words
 
     def freeze(self) -> None:
-        """Stop it as it stands; the kernel keeps its connections."""
-        self._running().send_signal(signal.SIGSTOP)
+        """Stop it as it stands, every thread of it; the kernel keeps its connections."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        until_s = time.monotonic() + _START_S
+        while not all(_stopped(task) for task in Path(f"/proc/{process.pid}/task").iterdir()):
+            assert time.monotonic() < until_s, "does not stop"
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """Let it go on."""
@@ -121,6 +127,10 @@ def node_plc(config: WriterConfig, script: str, package: str, place: str) -> Plc
     if not (Path(folder) / package).is_dir():
         pytest.skip(f"the npm package {package} is not installed in {folder or 'any folder'}")
     return Plc(config, ["node", str(KITS.parent / "peers" / script), place], NODE_PATH=folder)
+
+
+def _stopped(task: Path) -> bool:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def _npm_root() -> str:

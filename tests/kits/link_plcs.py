@@ -9,7 +9,7 @@ import pytest
 from link_kit import Plc, free_port, node_plc, python_plc
 from wire_kit import SerialPair, TcpWire
 
-from cada_edge.runtime.links.config import ModbusRtuConfig, ModbusTcpConfig, WriterConfig
+from cada_edge.runtime.links.config import ModbusRtuConfig, ModbusTcpConfig, S7Config, WriterConfig
 
 _HOST, _TIMEOUT_MS = "127.0.0.1", 400
 Make = Callable[[ExitStack], Plc]
@@ -38,10 +38,24 @@ def modbus_rtu(stack: ExitStack) -> Plc:
     return plc
 
 
+def s7(_stack: ExitStack) -> Plc:
+    """By python-snap7."""
+    config = S7Config(kind="s7", host=_HOST, port=free_port(), db=7, timeout_ms=_TIMEOUT_MS)
+    return python_plc(config, f"{_HOST}:{config.port}")
+
+
+def s7_node(_stack: ExitStack) -> Plc:
+    """By npm's node-snap7, which is the original C library."""
+    config = S7Config(kind="s7", host=_HOST, port=free_port(), db=7, timeout_ms=_TIMEOUT_MS)
+    return node_plc(config, "s7_plc.js", "node-snap7", f"{_HOST}:{config.port}")
+
+
 PLCS = [
     pytest.param(modbus_tcp, id="modbus-tcp"),
     pytest.param(modbus_tcp_node, id="modbus-tcp-node", marks=pytest.mark.peer),
     pytest.param(modbus_rtu, id="modbus-rtu"),
+    pytest.param(s7, id="s7"),
+    pytest.param(s7_node, id="s7-node", marks=pytest.mark.peer),
 ]
 
 
@@ -62,6 +76,6 @@ def wired(plc: Plc) -> Iterator[tuple[Wire, WriterConfig]]:
 
 
 def _tcp(config: WriterConfig) -> tuple[TcpWire, WriterConfig]:
-    assert isinstance(config, ModbusTcpConfig)
+    assert isinstance(config, ModbusTcpConfig | S7Config)
     wire = TcpWire(config.host, config.port)
     return wire, config.model_copy(update={"port": wire.port})
