@@ -10,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,14 +121,15 @@ def python_plc(config: WriterConfig, place: str) -> Plc:
     return Plc(config, [sys.executable, str(KITS / "plc_peer.py"), config.kind, place])
 
 
-def node_plc(config: WriterConfig, script: str, package: str, place: str) -> Plc:
+def node_plc(stack: ExitStack, config: WriterConfig, script: str, package: str, place: str) -> Plc:
     """A PLC by an npm package, from ``CADA_EDGE_NODE_PATH`` or the global folder; skips where it is absent."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
     folder = os.environ.get("CADA_EDGE_NODE_PATH") or _npm_root()
     if not (Path(folder) / package).is_dir():
         pytest.skip(f"the npm package {package} is not installed in {folder or 'any folder'}")
-    return Plc(config, ["node", str(KITS.parent / "peers" / script), place], NODE_PATH=folder)
+    scratch = stack.enter_context(tempfile.TemporaryDirectory())
+    return Plc(config, ["node", str(KITS.parent / "peers" / script), place], NODE_PATH=folder, TMPDIR=scratch)
 
 
 def _stopped(task: Path) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 from link_kit import Plc, free_port, node_plc, python_plc
 from wire_kit import SerialPair, TcpWire
 
-from cada_edge.runtime.links.config import ModbusRtuConfig, ModbusTcpConfig, S7Config, WriterConfig
+from cada_edge.runtime.links.config import ModbusRtuConfig, ModbusTcpConfig, OpcUaConfig, S7Config, WriterConfig
 
 _HOST, _TIMEOUT_MS = "127.0.0.1", 400
 Make = Callable[[ExitStack], Plc]
@@ -22,10 +23,10 @@ def modbus_tcp(_stack: ExitStack) -> Plc:
     return python_plc(config, f"{_HOST}:{config.port}")
 
 
-def modbus_tcp_node(_stack: ExitStack) -> Plc:
+def modbus_tcp_node(stack: ExitStack) -> Plc:
     """By npm's modbus-serial."""
     config = ModbusTcpConfig(kind="modbus-tcp", host=_HOST, port=free_port(), timeout_ms=_TIMEOUT_MS)
-    return node_plc(config, "modbus_plc.js", "modbus-serial", f"{_HOST}:{config.port}")
+    return node_plc(stack, config, "modbus_plc.js", "modbus-serial", f"{_HOST}:{config.port}")
 
 
 def modbus_rtu(stack: ExitStack) -> Plc:
@@ -44,10 +45,30 @@ def s7(_stack: ExitStack) -> Plc:
     return python_plc(config, f"{_HOST}:{config.port}")
 
 
-def s7_node(_stack: ExitStack) -> Plc:
+def s7_node(stack: ExitStack) -> Plc:
     """By npm's node-snap7, which is the original C library."""
     config = S7Config(kind="s7", host=_HOST, port=free_port(), db=7, timeout_ms=_TIMEOUT_MS)
-    return node_plc(config, "s7_plc.js", "node-snap7", f"{_HOST}:{config.port}")
+    return node_plc(stack, config, "s7_plc.js", "node-snap7", f"{_HOST}:{config.port}")
+
+
+def opcua(_stack: ExitStack) -> Plc:
+    """By asyncua."""
+    place = f"{_HOST}:{free_port()}"
+    config = OpcUaConfig(kind="opcua", url=f"opc.tcp://{place}/plc", timeout_ms=_TIMEOUT_MS)
+    return python_plc(config, place)
+
+
+def opcua_node(stack: ExitStack) -> Plc:
+    """By npm's node-opcua-server."""
+    place = f"{_HOST}:{free_port()}"
+    config = OpcUaConfig(
+        kind="opcua",
+        url=f"opc.tcp://{place}/plc",
+        status_node="ns=1;s=CadaEdge.Status.{field}",
+        control_node="ns=1;s=CadaEdge.Control.{field}",
+        timeout_ms=_TIMEOUT_MS,
+    )
+    return node_plc(stack, config, "opcua_plc.js", "node-opcua-server", place)
 
 
 PLCS = [
@@ -56,6 +77,8 @@ PLCS = [
     pytest.param(modbus_rtu, id="modbus-rtu"),
     pytest.param(s7, id="s7"),
     pytest.param(s7_node, id="s7-node", marks=pytest.mark.peer),
+    pytest.param(opcua, id="opcua"),
+    pytest.param(opcua_node, id="opcua-node", marks=pytest.mark.peer),
 ]
 
 
@@ -76,6 +99,10 @@ def wired(plc: Plc) -> Iterator[tuple[Wire, WriterConfig]]:
 
 
 def _tcp(config: WriterConfig) -> tuple[TcpWire, WriterConfig]:
+    if isinstance(config, OpcUaConfig):
+        place = urlsplit(config.url)
+        wire = TcpWire(str(place.hostname), int(place.port or 0))
+        return wire, config.model_copy(update={"url": f"opc.tcp://{_HOST}:{wire.port}{place.path}"})
     assert isinstance(config, ModbusTcpConfig | S7Config)
     wire = TcpWire(config.host, config.port)
     return wire, config.model_copy(update={"port": wire.port})
