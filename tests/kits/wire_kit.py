@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
 import random
 import select
 import socket
+import sys
+import termios
 import threading
 import time
 import tty
@@ -41,6 +44,8 @@ class SerialPair:
         pairs = [pty.openpty() for _ in range(2)]
         for _, slave in pairs:
             tty.setraw(slave)
+        for master, _ in pairs:
+            os.set_blocking(master, False)  # what nobody reads is lost, as on a wire
         self.spoil: Spoil | None = None
         self.drip_s = 0.0
         self.ports = [os.ttyname(slave) for _, slave in pairs]
@@ -49,6 +54,10 @@ class SerialPair:
         self._stop_r, self._stop_w = os.pipe()
         self._thread = threading.Thread(target=self._carry, daemon=True)
         self._thread.start()
+
+    def waiting(self) -> int:
+        """Bytes that lie unread in the link's port."""
+        return int.from_bytes(fcntl.ioctl(self._slaves[0], termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def close(self) -> None:
         """Cut the wire."""
@@ -64,9 +73,9 @@ class SerialPair:
             if self._stop_r in ready:
                 return
             if link in ready:
-                os.write(plc, os.read(link, 4096))
+                _put(plc, os.read(link, 4096))
             if plc in ready:
-                _deliver(lambda part: os.write(link, part), os.read(plc, 4096), self)
+                _deliver(lambda part: _put(link, part), os.read(plc, 4096), self)
 
 
 class TcpWire:
@@ -107,6 +116,11 @@ class TcpWire:
                         far.sendall(data)
                     else:
                         _deliver(near.sendall, data, self)
+
+
+def _put(fd: int, data: bytes) -> None:
+    with contextlib.suppress(BlockingIOError):
+        os.write(fd, data)
 
 
 def _deliver(send: Callable[[bytes], object], data: bytes, wire: SerialPair | TcpWire) -> None:
