@@ -11,7 +11,7 @@ from cada_edge.errors import CadaEdgeError, ConfigError, SourceError
 from cada_edge.runtime.sources.device import Device, OpenDevice, Shot, lost_frame
 from cada_edge.types import Frame
 
-_GRAB_S = 0.5
+_GRAB_S, _JOIN_S = 0.1, 1.0
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class CameraOptions:
 
     Attributes:
         stall_s: time without a frame after which it is lost, > 0.
+        open_s: time that opening it may take, > 0; looking for a camera on the network takes seconds.
         back_off_s: first pause before opening it again; doubles up to `back_off_max_s`.
         back_off_max_s: longest pause.
     """
@@ -27,10 +28,12 @@ class CameraOptions:
     stall_s: float = 3.0
     back_off_s: float = 0.5
     back_off_max_s: float = 10.0
+    open_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.stall_s < 3600 or not 0 < self.back_off_s <= self.back_off_max_s:
-            raise ConfigError(f"CameraOptions: got {self}, expected stall_s > 0 and 0 < back_off_s <= back_off_max_s")
+        if not 0 < self.stall_s < 3600 or not 0 < self.back_off_s <= self.back_off_max_s or not self.open_s > 0:
+            expected = "stall_s > 0, open_s > 0 and 0 < back_off_s <= back_off_max_s"
+            raise ConfigError(f"CameraOptions: got {self}, expected {expected}")
 
 
 class Grabber:
@@ -43,8 +46,11 @@ class Grabber:
     def __init__(self, open_device: OpenDevice, first_id: int = 0) -> None:
         self._open_device, self._changed = open_device, threading.Condition()
         self._newest: tuple[Shot, int] | None = None
+        self._device: Device | None = None
+        self._opened = threading.Event()
         self._next_id, self._over, self._stop, self._reason = first_id, False, False, ""
-        threading.Thread(target=self._grab, name="cada-edge-grabber", daemon=True).start()
+        self._thread = threading.Thread(target=self._grab, name="cada-edge-grabber", daemon=True)
+        self._thread.start()
 
     @property
     def next_id(self) -> int:
@@ -55,6 +61,10 @@ class Grabber:
     def reason(self) -> str:
         """Why no picture can come any more, or empty."""
         return self._reason
+
+    def wait_opened(self, timeout_s: float) -> bool:
+        """Whether the device is open by then, or can never be: `over`."""
+        return self._opened.wait(timeout_s)
 
     def take(self, timeout_s: float) -> tuple[Shot, int] | None:
         """The newest unseen picture with its number.
@@ -76,12 +86,17 @@ class Grabber:
         """End the thread after the read it is in. Does not wait for it."""
         self._stop = True
 
+    def close(self) -> None:
+        """End the thread and wait for it, a second at most: a driver may hang."""
+        self._stop = True
+        self._thread.join(_JOIN_S)
+
     def _grab(self) -> None:
-        device: Device | None = None
         try:
-            device = self._open_device()
+            self._device = self._open_device()
+            self._opened.set()
             while not self._stop:
-                if (shot := device.grab(_GRAB_S)) is not None:
+                if (shot := self._device.grab(_GRAB_S)) is not None:
                     self._keep(shot)
         except CadaEdgeError as error:
             self._reason = str(error)
@@ -91,8 +106,9 @@ class Grabber:
             with self._changed:
                 self._over = True
                 self._changed.notify_all()
-            if device is not None:
-                device.close()
+            self._opened.set()
+            if self._device is not None:
+                self._device.close()
 
     def _keep(self, shot: Shot) -> None:
         with self._changed:
@@ -123,12 +139,16 @@ class CameraSource:
         self._open_device, self._label, self._source_id = open_device, label, source_id
         self._options, self._stop = options or CameraOptions(), threading.Event()
         self._grabber = Grabber(open_device)
+        self._grabber.wait_opened(self._options.open_s)
         self._first = self._grabber.take(self._options.stall_s)
         self._healthy = self._first is not None
         if self._first is None:
             self._grabber.stop()
-            why = self._grabber.reason or "check that the camera is on, reachable and not in use by another program"
-            raise SourceError(f"{label}: no frame within {self._options.stall_s} s; {why}")
+            raise SourceError(
+                self._grabber.reason
+                or f"{label}: no frame within {self._options.stall_s} s; check that the camera is on, reachable "
+                "and not in use by another program"
+            )
 
     def frames(self) -> Iterator[Frame]:
         """Yield the newest frame, whenever asked, until `close`."""
@@ -151,18 +171,24 @@ class CameraSource:
         return self._healthy and not self._stop.is_set()
 
     def close(self) -> None:
-        """End `frames`. Safe to call twice."""
+        """End `frames` and release the camera. Safe to call twice."""
         self._stop.set()
-        self._grabber.stop()
+        self._grabber.close()
 
     def _next(self) -> tuple[Shot, int] | None:
         """Wait for a picture in short steps, so that `close` is noticed."""
+        self._wait_opened()
         until_s = time.monotonic() + self._options.stall_s
         while not self._stop.is_set() and not self._grabber.over and time.monotonic() < until_s:
             if (taken := self._grabber.take(0.05)) is not None:
                 self._healthy = True
                 return taken
         return None
+
+    def _wait_opened(self) -> None:
+        until_s = time.monotonic() + self._options.open_s
+        while not self._grabber.wait_opened(0.05) and not self._stop.is_set() and time.monotonic() < until_s:
+            pass
 
     def _lost(self, frame_id: int, drops: int) -> Frame:
         """One frame that stands for whatever passed while the camera was gone."""

@@ -101,9 +101,8 @@ class CameraSettings:
         plain = CameraSettings()
         asked = {name for name in _SETTABLE if getattr(self, name) != getattr(plain, name)}
         if wrong := sorted(asked - able):
-            raise ConfigError(
-                f"source {label}: {', '.join(wrong)} cannot be set here, only {sorted(able) or 'nothing'}"
-            )
+            can = ", ".join(sorted(able)) or "nothing"
+            raise ConfigError(f"source {label}: {', '.join(wrong)} cannot be set; this kind of source can set {can}")
 
 
 _SETTABLE = ("trigger", "exposure_us", "gain_db", "lock_white_balance")

@@ -14,7 +14,7 @@ from cada_edge.runtime.sources.camera import CameraOptions
 from cada_edge.runtime.sources.device import Device, OpenDevice, Shot, lost_frame
 from cada_edge.types import Frame
 
-_GRAB_S, _WAIT_S, _QUEUED = 0.05, 0.05, 8
+_GRAB_S, _WAIT_S, _JOIN_S, _QUEUED = 0.05, 0.05, 1.0, 8
 
 
 class Keeper:
@@ -33,9 +33,10 @@ class Keeper:
         self._answers: queue.Queue[Frame] = queue.Queue()
         self._device: Device | None = None
         self._asked_ns, self._owed = 0, 0  # of the newest trigger; pictures still to come, older ones included
-        self._next_id, self._last_id, self._reason = 0, -1, "not opened yet"
+        self._next_id, self._last_id, self._reason = 0, -1, ""
         self._opened = threading.Event()
-        threading.Thread(target=self._keep, name="cada-edge-keeper", daemon=True).start()
+        self._thread = threading.Thread(target=self._keep, name="cada-edge-keeper", daemon=True)
+        self._thread.start()
 
     @property
     def reason(self) -> str:
@@ -72,9 +73,10 @@ class Keeper:
         """Whether the camera is there."""
         return self._device is not None
 
-    def stop(self) -> None:
-        """End the thread. Does not wait for it."""
+    def close(self) -> None:
+        """End the thread, which releases the camera, and wait for it, a second at most: a driver may hang."""
         self._stop.set()
+        self._thread.join(_JOIN_S)
 
     def _keep(self) -> None:
         pause_s = self._options.back_off_s
@@ -182,10 +184,10 @@ class HardwareTriggeredSource:
     ) -> None:
         self._options, self._stop = options or CameraOptions(), threading.Event()
         self._keeper = Keeper(open_device, self._options, source_id, prompted=self._prompted)
-        self._keeper.wait_opened(self._options.stall_s + 10.0)
+        self._keeper.wait_opened(self._options.open_s)
         if not self._keeper.healthy():
-            self._keeper.stop()
-            raise SourceError(f"{label}: {self._keeper.reason}")
+            self._keeper.close()
+            raise SourceError(self._keeper.reason or f"{label}: not open within {self._options.open_s} s")
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames until `close`, waiting for each as long as it takes."""
@@ -198,9 +200,9 @@ class HardwareTriggeredSource:
         return self._keeper.healthy() and not self._stop.is_set()
 
     def close(self) -> None:
-        """End `frames`. Safe to call twice."""
+        """End `frames` and release the camera. Safe to call twice."""
         self._stop.set()
-        self._keeper.stop()
+        self._keeper.close()
 
 
 class SoftwareTriggeredSource(HardwareTriggeredSource):

@@ -4,11 +4,17 @@
 ``folder:///abs/dir``       pictures; options ``fps``, ``loop``
 ``video:///abs/file``       a video file, every frame; options ``fps``, ``loop``
 ``v4l2:///dev/video0``      a camera of this machine
+``csi://0``                 a Jetson's CSI sensor; options ``width``, ``height``, ``fps``
+``gst://<pipeline>``        any GStreamer pipeline, as for ``gst-launch-1.0``, without its sink
 ``rtsp://host/stream``      a network camera; also ``rtsps``
+``aravis://GV01``           GigE Vision or USB3 Vision by serial number, address or full name
+``pylon://24012345``        a Basler camera by serial number
+``gentl:///abs/maker.cti``  any camera with a GenTL producer; option ``serial``
 a plain path                a folder, a video file or ``/dev/video*``
 ==========================  =====================================================
 
 Cameras give the newest frame, or one for each trigger. ``folder:``, ``video:`` and
+``gentl:`` take relative paths too (``folder:images``). ``aravis``, ``pylon`` and ``gentl``
 take ``pixel_format`` and ``fps``; ``aravis`` also ``packet_size``, bytes.
 """
 
@@ -26,7 +32,7 @@ from cada_edge.errors import ConfigError, SourceError
 from cada_edge.protocols import Source
 from cada_edge.runtime.sources.address import Address, number
 from cada_edge.runtime.sources.camera import CameraOptions, CameraSource
-from cada_edge.runtime.sources.device import CameraSettings, OpenDevice, TriggerMode
+from cada_edge.runtime.sources.device import GENICAM, CameraSettings, OpenDevice, TriggerMode
 from cada_edge.runtime.sources.folder import FolderSource
 from cada_edge.runtime.sources.opencv import VideoSource, open_video
 from cada_edge.runtime.sources.triggered import HardwareTriggeredSource, SoftwareTriggeredSource
@@ -52,10 +58,16 @@ class CameraKind:
     takes_query: bool = False
 
 
+_GENICAM_OPTIONS = frozenset({"pixel_format", "fps"})
 CAMERAS = {
     "v4l2": CameraKind("v4l2", able=frozenset({"exposure_us", "lock_white_balance"})),
+    "csi": CameraKind("gstreamer", frozenset({"width", "height", "fps"}), GENICAM - {"trigger"}),
+    "gst": CameraKind("gstreamer", raw=False, takes_query=True),
     "rtsp": CameraKind("rtsp", raw=False, takes_query=True),
     "rtsps": CameraKind("rtsp", raw=False, takes_query=True),
+    "aravis": CameraKind("aravis", _GENICAM_OPTIONS | {"packet_size"}, GENICAM),
+    "pylon": CameraKind("pylon", _GENICAM_OPTIONS, GENICAM),
+    "gentl": CameraKind("gentl", _GENICAM_OPTIONS | {"serial"}, GENICAM),
 }
 SCHEMES = ("folder", "video", *CAMERAS)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
@@ -130,6 +142,8 @@ def redact(uri: str) -> str:
         return uri
     host = parts.netloc.rpartition("@")[2]
     netloc = f"***@{host}" if "@" in parts.netloc else host
+    if not netloc:
+        return uri.partition("?")[0]  # a path: `urlunsplit` would write it with one slash
     return urlunsplit(SplitResult(parts.scheme, netloc, parts.path, "", ""))
 
 

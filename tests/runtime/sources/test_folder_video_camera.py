@@ -236,7 +236,7 @@ def test_a_frozen_camera_does_not_freeze_the_line() -> None:
 def test_a_camera_that_gives_nothing_is_refused() -> None:
     """No first frame: an error that says what to check."""
     open_next, _ = scripts([])
-    with pytest.raises(SourceError, match="cam7: no frame within"):
+    with pytest.raises(SourceError, match="cam7: the stream has ended"):
         camera(open_next, name="cam7")
 
 
