@@ -10,7 +10,14 @@ import pytest
 from link_kit import Plc, free_port, node_plc, python_plc
 from wire_kit import SerialPair, TcpWire
 
-from cada_edge.runtime.links.config import ModbusRtuConfig, ModbusTcpConfig, OpcUaConfig, S7Config, WriterConfig
+from cada_edge.runtime.links.config import (
+    LogixConfig,
+    ModbusRtuConfig,
+    ModbusTcpConfig,
+    OpcUaConfig,
+    S7Config,
+    WriterConfig,
+)
 
 _HOST, _TIMEOUT_MS = "127.0.0.1", 400
 Make = Callable[[ExitStack], Plc]
@@ -71,6 +78,13 @@ def opcua_node(stack: ExitStack) -> Plc:
     return node_plc(stack, config, "opcua_plc.js", "node-opcua-server", place)
 
 
+def logix(_stack: ExitStack) -> Plc:
+    """By cpppo, which is another implementation than the client's."""
+    pytest.importorskip("cpppo", reason="the simulated controller cpppo is not installed")
+    config = LogixConfig(kind="logix", host=_HOST, port=free_port(), timeout_ms=_TIMEOUT_MS)
+    return python_plc(config, f"{_HOST}:{config.port}")
+
+
 PLCS = [
     pytest.param(modbus_tcp, id="modbus-tcp"),
     pytest.param(modbus_tcp_node, id="modbus-tcp-node", marks=pytest.mark.peer),
@@ -79,6 +93,7 @@ PLCS = [
     pytest.param(s7_node, id="s7-node", marks=pytest.mark.peer),
     pytest.param(opcua, id="opcua"),
     pytest.param(opcua_node, id="opcua-node", marks=pytest.mark.peer),
+    pytest.param(logix, id="logix"),
 ]
 
 
@@ -103,6 +118,6 @@ def _tcp(config: WriterConfig) -> tuple[TcpWire, WriterConfig]:
         place = urlsplit(config.url)
         wire = TcpWire(str(place.hostname), int(place.port or 0))
         return wire, config.model_copy(update={"url": f"opc.tcp://{_HOST}:{wire.port}{place.path}"})
-    assert isinstance(config, ModbusTcpConfig | S7Config)
+    assert isinstance(config, LogixConfig | ModbusTcpConfig | S7Config)
     wire = TcpWire(config.host, config.port)
     return wire, config.model_copy(update={"port": wire.port})
