@@ -69,6 +69,7 @@ COMMANDS = {
     "engine": Command("export", "Build a TensorRT engine of the bundle's graph, on the device that will run it."),
     "plugin": Command("export", "Build the TensorRT plugin on this device, or say what a build would use."),
     "run": Command("runtime", "Run a line: camera in, verdicts out to the PLC."),
+    "source": Command("runtime", "Open a camera and show age, drops and quality of its frames; record a flat field."),
     "service": Command("runtime", "Print a systemd unit, watchdog included, that runs a line at boot."),
     "watch": Command("runtime", "Read a running line over Modbus TCP, as its PLC does."),
     "records": Command("runtime", "Count, time and list what a line has recorded; export it to Parquet."),
