@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,11 @@ from cada_edge.runtime.sources.introspection import require
 from cada_edge.types import Frame
 
 FAKE_CAMERA = "arv-fake-gv-camera-0.8"
+RTSP_PACKAGES = (
+    "python3-gi gir1.2-gst-rtsp-server-1.0 gir1.2-gst-plugins-base-1.0 "
+    "gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
+)
+_SYSTEM_PYTHON, _PEERS = "/usr/bin/python3", Path(__file__).resolve().parents[1] / "peers"
 
 
 def need_namespace(namespace: str, version: str, packages: str) -> None:
@@ -82,3 +89,66 @@ def until(frames: Iterator[Frame], status: str, limit: int = 2000) -> list[Frame
         if len(seen) == limit:
             break
     return pytest.fail(f"none of {len(seen)} frames is {status}")
+
+
+class RtspCamera:
+    """GStreamer's RTSP server as a camera of 25 pictures a second that write their time into themselves."""
+
+    def __init__(self, port: int) -> None:
+        self.url, self._port = f"rtsp://127.0.0.1:{port}/cam", port
+        self.restart()
+
+    def freeze(self) -> None:
+        """Stand still; the connection stays open."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Be gone at once."""
+        self.thaw()
+        self._process.kill()
+        self._process.communicate(timeout=10)
+
+    def restart(self) -> None:
+        """Come back at the same address; skips where the server cannot run."""
+        self._process = subprocess.Popen(
+            [_SYSTEM_PYTHON, str(_PEERS / "rtsp_server.py"), str(self._port)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "ready\n":
+            reason = self._process.communicate(timeout=10)[1].strip().splitlines()[-1:]
+            pytest.skip(f"no RTSP server: {reason}; run: apt install {RTSP_PACKAGES}")
+
+
+@contextmanager
+def rtsp_camera() -> Iterator[RtspCamera]:
+    """A running RTSP camera on a free port; skips where its packages are not installed."""
+    if not Path(_SYSTEM_PYTHON).exists():
+        pytest.skip(f"{_SYSTEM_PYTHON} is not there, which runs the RTSP server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    camera = RtspCamera(port)
+    try:
+        yield camera
+    finally:
+        camera.kill()
+
+
+def written_ms(frame: Frame) -> int:
+    """The time that an `RtspCamera` wrote into its picture: CLOCK_MONOTONIC, ms, 32 bits."""
+    assert frame.image is not None
+    cells = frame.image[8::16, 8::16, 1].reshape(-1)[:32] > 128
+    return sum(1 << bit for bit in range(32) if cells[bit])
+
+
+def true_age_ms(frame: Frame) -> float:
+    """From the making of an `RtspCamera`'s picture to now."""
+    now_ms = time.monotonic_ns() // 1_000_000 & 0xFFFFFFFF
+    return float((now_ms - written_ms(frame)) & 0xFFFFFFFF)
