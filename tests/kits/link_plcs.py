@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
@@ -11,6 +14,7 @@ from link_kit import Plc, free_port, node_plc, python_plc
 from wire_kit import SerialPair, TcpWire
 
 from cada_edge.runtime.links.config import (
+    AdsConfig,
     LogixConfig,
     ModbusRtuConfig,
     ModbusTcpConfig,
@@ -20,6 +24,7 @@ from cada_edge.runtime.links.config import (
 )
 
 _HOST, _TIMEOUT_MS = "127.0.0.1", 400
+_ADS_PORT = 48898
 Make = Callable[[ExitStack], Plc]
 Wire = SerialPair | TcpWire
 
@@ -85,6 +90,13 @@ def logix(_stack: ExitStack) -> Plc:
     return python_plc(config, f"{_HOST}:{config.port}")
 
 
+def ads(_stack: ExitStack) -> Plc:
+    """By pyads' test server, at an address of its own: the port cannot be chosen."""
+    pytest.importorskip("pyads", reason="pyads is not installed")
+    config = AdsConfig(kind="ads", host=_free_host(), net_id="10.1.2.3.1.1", timeout_ms=_TIMEOUT_MS)
+    return python_plc(config, config.host)
+
+
 PLCS = [
     pytest.param(modbus_tcp, id="modbus-tcp"),
     pytest.param(modbus_tcp_node, id="modbus-tcp-node", marks=pytest.mark.peer),
@@ -94,6 +106,7 @@ PLCS = [
     pytest.param(opcua, id="opcua"),
     pytest.param(opcua_node, id="opcua-node", marks=pytest.mark.peer),
     pytest.param(logix, id="logix"),
+    pytest.param(ads, id="ads"),
 ]
 
 
@@ -118,6 +131,17 @@ def _tcp(config: WriterConfig) -> tuple[TcpWire, WriterConfig]:
         place = urlsplit(config.url)
         wire = TcpWire(str(place.hostname), int(place.port or 0))
         return wire, config.model_copy(update={"url": f"opc.tcp://{_HOST}:{wire.port}{place.path}"})
+    if isinstance(config, AdsConfig):
+        host = _free_host()
+        return TcpWire(config.host, _ADS_PORT, (host, _ADS_PORT)), config.model_copy(update={"host": host})
     assert isinstance(config, LogixConfig | ModbusTcpConfig | S7Config)
     wire = TcpWire(config.host, config.port)
     return wire, config.model_copy(update={"port": wire.port})
+
+
+def _free_host() -> str:
+    """A loopback address where nobody listens on the port of ADS."""
+    while True:
+        host = f"127.{random.randrange(10, 250)}.{random.randrange(250)}.{random.randrange(1, 250)}"
+        with contextlib.suppress(OSError), socket.create_server((host, _ADS_PORT)):
+            return host
