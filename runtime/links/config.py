@@ -230,7 +230,7 @@ class DigitalConfig(WriterBase):
         valid_line: active while a result is valid.
         ready_line: active while a trigger will be taken.
         busy_line: active from trigger to result.
-        fault_line: active unless the station is online and without error.
+        healthy_line: active while the station is online and without error: a broken wire is a fault.
         trigger_line: input; its rising edge is the trigger.
         ack_line: input; its rising edge acknowledges a result.
         mode: ``pulse`` of `pulse_ms` per part, or ``level`` while the result is valid.
@@ -245,7 +245,7 @@ class DigitalConfig(WriterBase):
     valid_line: Line | None = None
     ready_line: Line | None = None
     busy_line: Line | None = None
-    fault_line: Line | None = None
+    healthy_line: Line | None = None
     trigger_line: Line | None = None
     ack_line: Line | None = None
     mode: Literal["pulse", "level"] = "pulse"
