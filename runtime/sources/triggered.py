@@ -58,7 +58,7 @@ class Keeper:
             try:
                 self._device.trigger()
             except Exception as error:  # noqa: BLE001  # a vendor's driver may raise anything; the part is undecided
-                self._fail(str(error))
+                self._lose(str(error))  # it may have exposed all the same, and that picture must not come later
 
     def take(self, timeout_s: float) -> Frame | None:
         """The next frame, with the pictures not given since the last one; ``None`` when there is none in time."""
@@ -95,7 +95,7 @@ class Keeper:
             with self._lock:
                 self._device, self._reason, self._owed = device, "", 0
             self._opened.set()
-            while not self._stop.is_set() and not self._overdue():
+            while not self._stop.is_set() and self._device is device and not self._overdue():
                 if (shot := device.grab(_GRAB_S)) is not None:
                     self._received(shot)
         except CadaEdgeError as error:

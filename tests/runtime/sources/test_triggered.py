@@ -194,14 +194,22 @@ def test_a_trigger_finds_no_camera_and_is_answered(start: Callable[[Bench], Soft
 
 
 def test_a_driver_that_raises_answers_the_trigger(start: Callable[[Bench], SoftwareTriggeredSource]) -> None:
-    """Whatever a vendor's driver raises at a trigger becomes an incomplete frame."""
+    """Whatever a driver raises at a trigger is an incomplete frame; a picture exposed all the same is nobody's."""
 
     def fail(bench: Bench) -> None:
+        bench.put(1)
         raise RuntimeError("write_register timeout")
 
-    source = start(Bench(fail))
+    bench = Bench(fail)
+    source = start(bench)
+    frames = source.frames()
     source.trigger()
-    assert next(source.frames()).note == "write_register timeout"
+    assert next(frames).note == "write_register timeout"
+    wait_until(source.healthy)
+    bench.answer = lambda bench: bench.put(2)
+    source.trigger()
+    assert level(next(frames)) == 2
+    assert bench.opened == 2
 
 
 def test_hardware_triggers_give_every_picture_in_order() -> None:
