@@ -16,15 +16,15 @@ _SIDE_PX, _CLIPPED = 256, 250
 
 @dataclass(frozen=True)
 class Quality:
-    """What is measured of a picture, in grey, its longer side 256 to 511 px (less where the
-    camera gives less): about what a model sees.
+    """What is measured of a picture, in grey, on a grid of its pixels whose longer side is 256 to 511
+    (less where the camera gives less).
 
     Attributes:
         brightness: mean grey, 0..255.
         clipped: share of pixels at 250 and more, 0..1.
         sharpness: variance of the Laplacian (Pech-Pacheco et al. 2000), >= 0; falls when
             focus is lost, grows with contrast: compare pictures of one scene only.
-        fingerprint: CRC-32 of the picture's own pixels, on a grid; equal for equal pictures.
+        fingerprint: CRC-32 of these pixels; equal for equal pictures.
     """
 
     brightness: float
@@ -34,31 +34,25 @@ class Quality:
 
 
 def measure(image: UInt8Array) -> Quality:
-    """Measure uint8 (H, W, 3) RGB, any size; about a millisecond, a quarter of one at 256 px."""
-    grey = cv2.cvtColor(_reduced(image), cv2.COLOR_RGB2GRAY)
+    """Measure uint8 (H, W, 3) RGB, any size; 0.3 ms on a PC's core at 256 px, 0.5 ms at any size."""
+    small = _reduced(image)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     _, deviation = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))
     return Quality(
         brightness=float(cv2.mean(grey)[0]),
         clipped=float(np.count_nonzero(grey >= _CLIPPED) / grey.size),
         sharpness=float(deviation[0, 0] ** 2),
-        fingerprint=zlib.crc32(_grid(image, max(1, max(image.shape[:2]) // _SIDE_PX)).data),
+        fingerprint=zlib.crc32(small.data),
     )
 
 
 def _reduced(image: UInt8Array) -> UInt8Array:
-    """The picture with its longer side below 512 px. Means of 2 x 2 pixels on a grid: true ones cost ten times more."""
+    """The picture with its longer side below 512 px: pixels on a grid; means cost ten times more and hide noise."""
     factor = max(image.shape[:2]) // _SIDE_PX
     if factor < 2:
-        return image
-    grid = _grid(image, factor // 2)
-    size = (max(1, grid.shape[1] // 2), max(1, grid.shape[0] // 2))
-    return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _grid(image: UInt8Array, step: int) -> UInt8Array:
-    """Every pixel at a multiple of `step`, the sides even so that halving them is exact."""
-    part = image[::step, ::step]
-    return np.ascontiguousarray(part[: part.shape[0] & ~1 or 1, : part.shape[1] & ~1 or 1])
+        return np.ascontiguousarray(image)
+    size = (max(1, image.shape[1] // factor), max(1, image.shape[0] // factor))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 class QualityGate:
