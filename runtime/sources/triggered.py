@@ -123,7 +123,9 @@ class Keeper:
                 self._queue(shot.frame(self._source_id, frame_id, drops=0))
             elif self._owed and self._answers_newest(shot):
                 self._owed = 0
-                self._queue(shot.frame(self._source_id, frame_id, drops=0))
+                # Exposed at the trigger or just after. The arrival would be too late a time: by then the
+                # next part may have been triggered, and this picture would look young enough for it.
+                self._queue(replace(shot.frame(self._source_id, frame_id, drops=0), t_capture_ns=self._asked_ns))
 
     def _answers_newest(self, shot: Shot) -> bool:
         """Whether this picture is of the newest trigger: by the camera's clock, else by counting."""

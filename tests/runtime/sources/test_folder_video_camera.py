@@ -17,8 +17,9 @@ from cada_edge.errors import CadaEdgeError, ConfigError, SourceError
 from cada_edge.imaging import write_png
 from cada_edge.protocols import Source
 from cada_edge.runtime.sources.camera import CameraOptions, CameraSource
+from cada_edge.runtime.sources.device import CameraSettings
 from cada_edge.runtime.sources.folder import FolderSource
-from cada_edge.runtime.sources.opencv import CaptureDevice, VideoSource, to_rgb
+from cada_edge.runtime.sources.opencv import CaptureDevice, VideoSource, _controls, to_rgb
 from cada_edge.runtime.sources.uri import open_source, redact
 
 QUICK = CameraOptions(stall_s=0.5, back_off_s=0.01, back_off_max_s=0.02)
@@ -315,3 +316,13 @@ def test_a_password_never_reaches_a_message() -> None:
     with pytest.raises(ConfigError) as caught:
         open_source("http://admin:hunter2@host/x")
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_v4l2_camera_is_told_in_its_own_units() -> None:
+    """Exposure goes to the driver in units of 100 us after automatic exposure is off; white balance is locked."""
+    told = _controls(CameraSettings(exposure_us=3000, lock_white_balance=True))
+    assert [(name, value) for name, _, value in told] == [
+        ("auto_exposure", 1),
+        ("exposure_time_absolute", 30),
+        ("white_balance_automatic", 0),
+    ]

@@ -128,6 +128,19 @@ def test_a_picture_exposed_before_the_trigger_is_never_given_for_it(
     assert level(next(source.frames())) == 2
 
 
+def test_a_picture_is_as_old_as_its_trigger(start: Callable[[Bench], SoftwareTriggeredSource]) -> None:
+    """However late it arrives, a picture never looks young enough for a part triggered after its own."""
+    bench = Bench()
+    source = start(bench)
+    before_ns = time.monotonic_ns()
+    source.trigger()
+    after_ns = time.monotonic_ns()
+    time.sleep(0.1)
+    bench.put(1)
+    frame = next(source.frames())
+    assert before_ns <= frame.t_capture_ns <= after_ns < frame.t_arrival_ns
+
+
 def test_an_unanswered_trigger_is_incomplete_and_its_picture_never_comes_later(
     start: Callable[[Bench], SoftwareTriggeredSource],
 ) -> None:
