@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,12 +73,14 @@ def fake_camera(serial: str = "GV01", *options: str) -> Iterator[FakeCamera]:
     need_namespace("Aravis", "0.8", "gir1.2-aravis-0.8")
     if shutil.which(FAKE_CAMERA) is None:
         pytest.skip(f"{FAKE_CAMERA} is not installed; run: apt install aravis-tools")
-    camera = FakeCamera(serial, *options)
-    try:
-        yield camera
-    finally:
-        camera.thaw()
-        camera.kill()
+    with (Path(tempfile.gettempdir()) / "cada-edge-fake-camera.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # its port is fixed, and tests may run side by side
+        camera = FakeCamera(serial, *options)
+        try:
+            yield camera
+        finally:
+            camera.thaw()
+            camera.kill()
 
 
 def until(frames: Iterator[Frame], status: str, limit: int = 2000) -> list[Frame]:

@@ -11,6 +11,7 @@ from runtime_kit import picture, wait_until
 
 from cada_edge.errors import ConfigError, SourceError
 from cada_edge.protocols import Source
+from cada_edge.runtime.feed import Arrival, Demand, Feed
 from cada_edge.runtime.sources.camera import CameraOptions
 from cada_edge.runtime.sources.device import CameraSettings, Shot
 from cada_edge.runtime.sources.triggered import HardwareTriggeredSource, SoftwareTriggeredSource
@@ -139,6 +140,24 @@ def test_a_picture_is_as_old_as_its_trigger(start: Callable[[Bench], SoftwareTri
     bench.put(1)
     frame = next(source.frames())
     assert before_ns <= frame.t_capture_ns <= after_ns < frame.t_arrival_ns
+
+
+def test_a_late_picture_never_reaches_the_next_part_of_a_line(
+    start: Callable[[Bench], SoftwareTriggeredSource],
+) -> None:
+    """A part whose picture comes after the next part was triggered has lost it; the next part waits for its own."""
+    bench, inbox = Bench(), queue.SimpleQueue[Arrival]()
+    feed = Feed(start(bench), "cam1", inbox)
+    feed.ask(Demand(1, time.monotonic_ns()))
+    wait_until(lambda: bench.triggers == 1)
+    feed.ask(Demand(2, time.monotonic_ns()))
+    bench.put(1)
+    wait_until(lambda: bench.triggers == 2)
+    bench.put(2)
+    arrival = inbox.get(timeout=10)
+    feed.close()
+    assert arrival.frame is not None
+    assert (arrival.frame.part, level(arrival.frame)) == (2, 2)
 
 
 def test_an_unanswered_trigger_is_incomplete_and_its_picture_never_comes_later(
