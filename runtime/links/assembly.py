@@ -31,8 +31,10 @@ _KINDS = {
     "opcua": ("opcua", "OpcUaLink", "asyncua", "opcua"),
     "ads": ("ads", "AdsLink", "pyads", "ads"),
     "serial-line": ("serial_line", "SerialLineLink", "serial", "serial"),
-    "digital": ("digital", "DigitalLink", "", ""),  # its drivers look for their own packages
+    "digital": ("digital", "DigitalLink", "", ""),  # see below
 }
+# driver of single wires -> package it needs, extra that brings it
+_DRIVERS = {"gpiod": ("gpiod", "gpio"), "jetson": ("Jetson", "jetson")}
 
 
 def make_link(config: WriterConfig) -> Link:
@@ -41,8 +43,9 @@ def make_link(config: WriterConfig) -> Link:
     Raises `MissingDependencyError` naming the package, the link and the extra.
     """
     module, name, package, extra = _KINDS[config.kind]
-    if package:
-        need(package, extra, config.kind)
+    if isinstance(config, DigitalConfig):
+        package, extra = _DRIVERS[config.driver]
+    need(package, extra, config.kind)
     link: Link = getattr(import_module(f"cada_edge.runtime.links.{module}"), name)(config)
     return link
 

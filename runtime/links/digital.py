@@ -8,7 +8,6 @@ from contextlib import suppress
 
 from cada_edge.errors import LinkError
 from cada_edge.runtime.control import encode_control
-from cada_edge.runtime.links.assembly import need
 from cada_edge.runtime.links.config import DigitalConfig
 from cada_edge.runtime.links.pending import PendingControl
 from cada_edge.runtime.links.pins import Pins
@@ -16,17 +15,15 @@ from cada_edge.runtime.registers import ResultFlag, StatusBlock, StatusFlag, dec
 
 
 def open_pins(config: DigitalConfig) -> Pins:
-    """The lines of `config` by its driver. Raises `OSError`, or `MissingDependencyError` naming the extra."""
+    """The lines of `config` by its driver. Raises `OSError`."""
     outputs, inputs = (
         output_lines(config),
         [line for line in (config.trigger_line, config.ack_line) if line is not None],
     )
     if config.driver == "gpiod":
-        need("gpiod", "gpio", config.kind)
         from cada_edge.runtime.links.pins_gpiod import GpiodPins  # noqa: PLC0415  # its package is an extra
 
         return GpiodPins(config.chip, outputs, inputs, config.debounce_ms)
-    need("Jetson", "jetson", config.kind)
     from cada_edge.runtime.links.pins_jetson import JetsonPins  # noqa: PLC0415  # its package is an extra
 
     return JetsonPins(outputs, inputs)

@@ -12,10 +12,10 @@ import pytest
 from link_kit import pattern
 from runtime_kit import wait_until
 
-from cada_edge.errors import LinkError, MissingDependencyError
+from cada_edge.errors import LinkError
 from cada_edge.runtime.control import ControlFlag, decode_control
 from cada_edge.runtime.links.config import DigitalConfig
-from cada_edge.runtime.links.digital import DigitalLink, open_pins
+from cada_edge.runtime.links.digital import DigitalLink
 from cada_edge.runtime.registers import OfflineReason, ResultFlag, StatusFlag, decode, encode, safe
 
 PASS, VALID, READY, BUSY, HEALTHY, TRIGGER, ACK = range(7)
@@ -185,14 +185,3 @@ def test_a_device_that_is_no_chip_is_an_error(chip: str) -> None:
     link = DigitalLink(DigitalConfig(kind="digital", chip=chip, pass_line=PASS))
     with pytest.raises(LinkError, match=chip):
         link.open()
-
-
-def test_a_missing_driver_names_its_extra() -> None:
-    """Without Jetson.GPIO the message says what to install."""
-    try:
-        import Jetson.GPIO  # noqa: F401  # only to see whether it is here
-    except ImportError:
-        with pytest.raises(MissingDependencyError, match=r"cada-edge\[jetson\]"):
-            open_pins(DigitalConfig(kind="digital", driver="jetson", pass_line=PASS))
-    else:
-        pytest.skip("Jetson.GPIO is installed")
