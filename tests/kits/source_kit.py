@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,16 +84,20 @@ def fake_camera(serial: str = "GV01", *options: str) -> Iterator[FakeCamera]:
             camera.kill()
 
 
-def until(frames: Iterator[Frame], status: str, limit: int = 2000) -> list[Frame]:
-    """Frames up to the first of this status, which is the last of the list."""
-    seen: list[Frame] = []
-    for frame in frames:
-        seen.append(frame)
-        if frame.status == status:
-            return seen
-        if len(seen) == limit:
-            break
-    return pytest.fail(f"none of {len(seen)} frames is {status}")
+def until(frames: Iterator[Frame], wanted: Callable[[Frame], bool], limit: int = 2000) -> Frame:
+    """The first frame that is as wanted; fails after `limit` others."""
+    found = next((frame for frame in itertools.islice(frames, limit) if wanted(frame)), None)
+    return found if found is not None else pytest.fail(f"none of {limit} frames is as wanted")
+
+
+def whole(frame: Frame) -> bool:
+    """Whether its picture is."""
+    return frame.status == "ok"
+
+
+def lost(frame: Frame) -> bool:
+    """Whether it stands for a camera that is gone; on a busy machine a single buffer may be incomplete too."""
+    return frame.name == "camera lost"
 
 
 class RtspCamera:

@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kits"))
 os.environ.setdefault("PYLON_CAMEMU", "1")
 
-from source_kit import FakeCamera, RtspCamera, fake_camera, rtsp_camera, true_age_ms, until  # path first
+from source_kit import FakeCamera, RtspCamera, fake_camera, lost, rtsp_camera, true_age_ms, until, whole
 
 from cada_edge.protocols import Source
 from cada_edge.runtime.sources.camera import CameraOptions
@@ -87,12 +87,12 @@ def lost_and_back(name: str, camera: RtspCamera | FakeCamera, uri: str, *, froze
         next(itertools.islice(frames, WARM_UP, None))
         began_s = time.monotonic()
         (camera.freeze if frozen_s else camera.kill)()
-        until(frames, "incomplete")
+        until(frames, lost)
         told_s = time.monotonic() - began_s
         time.sleep(max(0.0, frozen_s - told_s))
         (camera.thaw if frozen_s else camera.restart)()
         back_s = time.monotonic()
-        until(frames, "ok")
+        until(frames, whole)
         return name, f"told after {told_s:.1f} s", f"back after {time.monotonic() - back_s:.1f} s", "1 incomplete"
 
 

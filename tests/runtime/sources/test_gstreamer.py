@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from runtime_kit import wait_until
-from source_kit import need_namespace, until
+from source_kit import lost, need_namespace, until
 
 from cada_edge.errors import ConfigError, SourceError
 from cada_edge.protocols import Source
@@ -64,7 +64,7 @@ def test_a_pipeline_that_ends_is_started_anew(gst: None) -> None:
     """The end of a stream gives one incomplete frame that says so; then pictures again."""
     source = opened("videotestsrc is-live=true num-buffers=5 ! video/x-raw,width=64,height=48,framerate=100/1")
     frames = source.frames()
-    assert "the pipeline has ended" in until(frames, "incomplete")[-1].note
+    assert "the pipeline has ended" in until(frames, lost).note
     assert next(frames).status == "ok"
     assert source.healthy()
     source.close()
@@ -81,7 +81,7 @@ def test_a_pipeline_that_stands_still_is_noticed(gst: None) -> None:
     next(frames)
     wait_until(lambda: device._device is not None)
     device._device._pipeline.get_by_name("v").set_property("drop", True)
-    assert "no picture for 1.0 s" in until(frames, "incomplete")[-1].note
+    assert "no picture for 1.0 s" in until(frames, lost).note
     source.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from runtime_kit import wait_until
-from source_kit import until
+from source_kit import lost, until
 
 from cada_edge.errors import SourceError
 from cada_edge.imaging import write_png
@@ -109,7 +109,7 @@ def test_a_camera_that_stops_is_opened_anew(triggered: SoftwareTriggeredSource) 
     device(triggered).StopGrabbing()
     wait_until(lambda: not triggered.healthy())
     triggered.trigger()
-    assert until(frames, "incomplete")
+    assert until(frames, lost)
     wait_until(triggered.healthy)
     triggered.trigger()
     assert next(frames).status == "ok"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from source_kit import RtspCamera, rtsp_camera, until, written_ms
+from source_kit import RtspCamera, lost, rtsp_camera, until, whole, written_ms
 
 from cada_edge.runtime.sources.camera import CameraOptions
 from cada_edge.runtime.sources.uri import open_source
@@ -53,11 +53,11 @@ def test_a_frozen_camera_is_told_and_comes_back(camera: RtspCamera) -> None:
     frames = source.frames()
     next(frames)
     camera.freeze()
-    until(frames, "incomplete")
+    until(frames, lost)
     assert not source.healthy()
     thawed_ms = time.monotonic_ns() // 1_000_000 & 0xFFFFFFFF
     camera.thaw()
-    assert written_ms(until(frames, "ok")[-1]) >= thawed_ms
+    assert written_ms(until(frames, whole)) >= thawed_ms
     assert source.healthy()
     source.close()
 
@@ -68,7 +68,7 @@ def test_a_restarted_camera_comes_back(camera: RtspCamera) -> None:
     frames = source.frames()
     next(frames)
     camera.kill()
-    lost = until(frames, "incomplete")[-1]
+    gone = until(frames, lost)
     camera.restart()
-    assert until(frames, "ok")[-1].frame_id > lost.frame_id
+    assert until(frames, whole).frame_id > gone.frame_id
     source.close()
