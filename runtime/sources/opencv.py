@@ -67,7 +67,7 @@ class CaptureDevice:
         self._capture.release()
 
 
-def open_stream(url: str) -> Capture:
+def open_stream(url: str) -> cv2.VideoCapture:
     """A network stream through FFmpeg, with time limits: OpenCV's own are 30 s."""
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
     return cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
