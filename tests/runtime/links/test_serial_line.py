@@ -73,7 +73,6 @@ def test_only_a_valid_pass_is_pass(link: SerialLineLink, controller: serial.Seri
 
 def test_triggers_and_acknowledgements_are_edges(link: SerialLineLink, controller: serial.Serial) -> None:
     """A line is a rise and a fall, also when several came at once; the number and the encoder are kept."""
-    controller.write(b"T,7,900\r\nnonsense\r\nA\nT,8\n")
     seen: list[tuple[ControlFlag, int, int]] = []
 
     def read() -> bool:
@@ -83,6 +82,8 @@ def test_triggers_and_acknowledgements_are_edges(link: SerialLineLink, controlle
             seen.append(state)
         return len(seen) == 7
 
+    read()
+    controller.write(b"T,7,900\r\nnonsense\r\nA\nT,8\n")
     wait_until(read)
     none, trigger, ack = ControlFlag(0), ControlFlag.TRIGGER, ControlFlag.RESULTS_ACK
     assert seen == [
