@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,7 @@ class OpcUaServer:
         Raises `OSError` for an address that cannot be had, `ConfigError` for a certificate or key that is none.
         """
         logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs what a client does wrong
+        _try_address(self._config.host, self._config.port)
         server = Server()
         await server.init()
         await self._secure(server)
@@ -191,6 +193,12 @@ _RESULT: list[tuple[str, ua.VariantType, _Read]] = [
     ("ResultState", ua.VariantType.Int32, result_state),
     ("IsSimulated", ua.VariantType.Boolean, lambda block: ResultFlag.SIMULATED in block.result),
 ]
+
+
+def _try_address(host: str, port: int) -> None:
+    """Say what cannot be had before seconds are spent."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    socket.create_server((host, port), family=family).close()
 
 
 def _format(path: Path) -> str:

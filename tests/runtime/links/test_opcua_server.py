@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -225,6 +226,25 @@ def test_subscribers_are_told(run: Run) -> None:
         await subscription.delete()
 
     run(listen)
+
+
+def test_garbage_harms_nobody(run: Run, served: tuple[Station, OpcUaServer, str]) -> None:
+    """Clients that send nonsense, huge lengths or half messages change nothing and leave the others served."""
+    port = int(served[2].split(":")[2].split("/")[0])
+    chance = random.Random(3)
+    hello = b"HELF" + (32 + 10).to_bytes(4, "little") + bytes(20) + (10).to_bytes(4, "little") + b"opc.tcp://"
+
+    async def send(station: Station, _server: OpcUaServer, client: Client) -> None:
+        for _ in range(60):
+            _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            huge = chance.choice((b"OPNF", b"MSGC", b"CLOF")) + b"\xff\xff\xff\x7f" + chance.randbytes(60)
+            writer.write(chance.choice((chance.randbytes(200), huge, hello + chance.randbytes(100), hello[:9])))
+            await writer.drain()
+            writer.close()
+        assert await _status(client, "result").read_value() == 1
+        assert station.came == []
+
+    run(send)
 
 
 def test_an_address_in_use_is_an_error() -> None:
