@@ -116,8 +116,8 @@ def test_no_torn_block_looks_whole(plc: Plc, link: Link) -> None:
         link.write_status(pattern(seq))
     watched = plc.ask("watched")
     assert watched["unseen"] == 0
-    assert watched["samples"] > 100
-    assert len(watched["numbers"]) > 10
+    assert watched["samples"] > 20
+    assert len(watched["numbers"]) > 2
 
 
 def test_a_frozen_plc_is_an_error_within_the_time_out(plc: Plc, link: Link) -> None:
