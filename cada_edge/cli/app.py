@@ -68,6 +68,7 @@ COMMANDS = {
     "verify": Command("export", "Run every backend that is here on the same images and compare."),
     "engine": Command("export", "Build a TensorRT engine of the bundle's graph, on the device that will run it."),
     "plugin": Command("export", "Build the TensorRT plugin on this device, or say what a build would use."),
+    "benchmark": Command("runtime", "Measure how long an inspection takes here, stage by stage, camera to signal."),
     "run": Command("runtime", "Run a line: camera in, verdicts out to the PLC."),
     "source": Command("runtime", "Open a camera and show age, drops and quality of its frames; record a flat field."),
     "service": Command("runtime", "Print a systemd unit, watchdog included, that runs a line at boot."),

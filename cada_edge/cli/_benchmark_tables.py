@@ -1,0 +1,71 @@
+"""What `benchmark` shows in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from cada_edge.cli._export_tables import figures
+from cada_edge.runtime.benchmark.page import HEADINGS, cells
+from cada_edge.runtime.benchmark.result import Report, Samples
+
+
+def show(report: Report, console: Console) -> None:
+    """Tables of every subject, ratios, cold start, allocations, machine and warnings."""
+    for one in report.subjects:
+        _stages(one, console)
+    if report.ratios:
+        names = [one.name for one in report.subjects]
+        show_ratios(report.ratios, names[0], names[1] if len(names) > 1 else "", console)
+    for line in (*_conditions(report.about), *_warnings(report)):
+        console.print(line, style="dim", soft_wrap=True, highlight=False, markup=False)
+    if report.budget is not None:
+        word, style = ("kept", "green") if report.budget["kept"] else ("EXCEEDED", "red")
+        text = f"budget {report.budget['text']}: {word} at {report.budget['measured_ms']:.3f} ms"
+        console.print(text, style=style, highlight=False)
+
+
+def show_ratios(ratios: Mapping[str, Mapping[str, float]], ours: str, theirs: str, console: Console) -> None:
+    """First over second, each with its interval."""
+    table = figures(f"{ours} over {theirs}" if theirs else "Ratios", ("", "ratio", "95 %", "differs"), left={""})
+    for name, one in ratios.items():
+        differs = "" if one["low"] <= 1 <= one["high"] else "yes"
+        table.add_row(name, f"{one['value']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}", differs)
+    console.print(table)
+
+
+def _stages(one: Samples, console: Console) -> None:
+    table = figures(f"{one.name}, ms, {one.fps:.1f} frames a second", HEADINGS, left={"stage"})
+    for name, summary in one.summaries().items():
+        table.add_row(*cells(name, summary))
+    console.print(table)
+
+
+def _conditions(about: Mapping[str, Any]) -> list[str]:
+    machine, before = about["machine"], about["state"]["before"]
+    lines = [f"{machine['cpu']}, {len(machine['usable_cores'])} of {machine['cores']} cores, load {before['load_1m']}"]
+    if cold := about.get("cold_start"):
+        best = {key: min(run[key] for run in cold) for key in cold[0]}
+        lines.append(
+            f"cold start: {best['first_verdict_ms']:.0f} ms from process to first verdict, its frame "
+            f"{best['first_frame_ms']:.1f} ms (warm {best['warm_frame_ms']:.1f}); {best['rss_bytes'] / 1e6:.0f} MB, "
+            f"peak {best['peak_bytes'] / 1e6:.0f} MB (best of {len(cold)} processes)"
+        )
+    if blocks := about.get("allocations"):
+        lines.append(_blocks(blocks))
+    return lines
+
+
+def _blocks(found: Mapping[str, Any]) -> str:
+    if found["per_frame"] is None:
+        return f"blocks per frame: {found['how']}"
+    each = (
+        f"{name} {one['large']:.1f} ({one['large_bytes'] / 1e6:.2f} MB)" for name, one in found["per_frame"].items()
+    )
+    return f"blocks over 4 KiB per frame: {', '.join(each)}; Python's peak {found['python_peak_bytes'] / 1e3:.0f} kB"
+
+
+def _warnings(report: Report) -> list[str]:
+    return [*report.about["state"]["throttled"], *(note for one in report.subjects for note in one.notes)]

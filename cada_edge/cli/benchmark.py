@@ -1,0 +1,134 @@
+"""``cada-edge benchmark``: how long an inspection takes here, stage by stage."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import typer
+from rich.console import Console
+
+from cada_edge.bundle import Bundle
+from cada_edge.cli._benchmark_tables import show, show_ratios
+from cada_edge.cli._progress import stage_progress
+from cada_edge.engine_key import Precision
+from cada_edge.errors import ConfigError
+from cada_edge.runtime.benchmark.budget import Budget
+from cada_edge.runtime.benchmark.compare import compare_files
+from cada_edge.runtime.benchmark.inspection import Target
+from cada_edge.runtime.benchmark.line import line_target
+from cada_edge.runtime.benchmark.page import write_page
+from cada_edge.runtime.benchmark.result import TOTAL, Report
+from cada_edge.runtime.benchmark.run import benchmark as run_benchmark
+from cada_edge.runtime.benchmark.runner import threshold_of
+from cada_edge.runtime.benchmark.setting import Setting, parse_affinity
+from cada_edge.runtime.config import LineConfig, load_config
+
+Backend = Literal["ort", "tensorrt", "tensorrt-rtx"]
+_BACKENDS: dict[str, Backend] = {name: name for name in get_args(Backend)}
+_EXCEEDED = 1
+
+
+def benchmark(
+    bundle: Annotated[Path | None, typer.Argument(help="Exported bundle with a threshold.", metavar="BUNDLE")] = None,
+    *,
+    backend: Annotated[Backend | None, typer.Option(help="What runs the model; ort without a line.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Which of the bundle's graphs runs.")] = None,
+    batch: Annotated[int, typer.Option(help="Pictures in one call of the model.")] = 1,
+    cameras: Annotated[int | None, typer.Option(help="Pictures that come at a time; as many as --batch.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads inside an operator of ONNX Runtime; all cores.")] = None,
+    affinity: Annotated[str, typer.Option(metavar="0,2-3", help="Cores to run on.")] = "",
+    n: Annotated[int, typer.Option("--n", help="Frames counted; p99 needs 299, p99.9 needs 2995.")] = 300,
+    warmup: Annotated[int, typer.Option(help="Frames before them that are not counted.")] = 30,
+    rate: Annotated[float | None, typer.Option(metavar="FPS", help="Fixed schedule instead of one by one.")] = None,
+    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Pictures; made-up ones without it.")] = None,
+    line: Annotated[Path | None, typer.Option(metavar="line.yaml", help="Measure this line as a whole.")] = None,
+    against: Annotated[
+        str, typer.Option(metavar="BUNDLE|BACKEND", help="Measure this too, in turns, and give the ratio.")
+    ] = "",
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Compare two runs instead of measuring.")
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(metavar="20ms@p99", help="Leave with 1 when camera to signal exceeds it.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of made-up pictures and of the bootstrap.")] = 0,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write figures and raw samples here.")] = None,
+    html_out: Annotated[Path | None, typer.Option("--html", help="Write a page with plots here.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--no-fresh", help="Also start new processes for cold start and allocations.")
+    ] = True,
+) -> None:
+    """Measure decode, copy, infer, decide and signal, and camera to signal, with their percentiles.
+
+    Without a line, frames of a folder (or made-up ones) go one by one through the line's own parts
+    to the registers of a Modbus server. With --rate each frame is due at a fixed time and its
+    latency counts from then, so that a stall shows in every frame it held up.
+    """
+    console = Console()
+    if compare is not None:
+        ours, theirs, found = compare_files(*compare, seed=seed)
+        show_ratios({name: asdict(one) for name, one in found.items()}, ours.name, theirs.name, console)
+        return
+    setting = Setting(
+        backend or "ort", precision or "fp32", batch, cameras, threads,
+        parse_affinity(affinity) if affinity else (), n, warmup, rate, seed,
+    )  # fmt: skip
+    limit = Budget.parse(budget, n) if budget else None
+    config = None if line is None else load_config(line)
+    targets = [_first(bundle, config, setting, backend, precision)]
+    if against:
+        targets.append(_second(against, targets[0], line))
+    with stage_progress(Console(stderr=True)) as progress:
+        report = run_benchmark(
+            targets, images, config, lambda done, total: progress("measure", done, total), fresh=fresh
+        )
+    if limit is not None:
+        _hold(report, limit, budget)
+    if json_out is not None:
+        report.write(json_out)
+    if html_out is not None:
+        write_page(report, html_out)
+    show(report, console)
+    if report.budget is not None and not report.budget["kept"]:
+        raise typer.Exit(_EXCEEDED)
+
+
+def _first(
+    path: Path | None, config: LineConfig | None, setting: Setting, backend: Backend | None,
+    precision: Precision | None,
+) -> Target:  # fmt: skip
+    """The bundle named, or the line's own; a line's settings hold where the command line says nothing."""
+    if config is not None:
+        own = replace(
+            setting, backend=backend or config.backend, precision=precision or config.precision,
+            threads=setting.threads or config.threads, cameras=max(len(config.sources), setting.batch),
+        )  # fmt: skip
+        return line_target(config, own, path)
+    if path is None:
+        raise ConfigError("BUNDLE: got nothing, expected a bundle, --line line.yaml or --compare A.json B.json")
+    target = Target(path, Bundle.read(path), setting)
+    threshold_of(target.bundle, path)
+    return target
+
+
+def _second(text: str, first: Target, line: Path | None) -> Target:
+    """A backend for the same bundle, or another bundle in the same setting."""
+    if line is not None or first.setting.rate_fps is not None:
+        raise ConfigError(
+            "--against: measures two in turns, which a line or a fixed rate does not allow; leave them out"
+        )
+    if text in _BACKENDS:
+        return Target(first.path, first.bundle, replace(first.setting, backend=_BACKENDS[text]))
+    if not Path(text).exists():
+        raise ConfigError(f"--against: got {text!r}, expected a bundle that exists or one of {', '.join(_BACKENDS)}")
+    target = Target(Path(text), Bundle.read(Path(text)), first.setting)
+    threshold_of(target.bundle, target.path)
+    return target
+
+
+def _hold(report: Report, limit: Budget, text: str) -> None:
+    summary = report.subjects[0].summaries()[TOTAL]
+    measured_ms = limit.measured(summary) / 1e6
+    report.budget = {"text": text, "measured_ms": measured_ms, "kept": limit.kept(summary)}
