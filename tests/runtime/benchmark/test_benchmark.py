@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runtime_kit import make_bundle, picture, tiny_model, write_line
+
+from cada_edge.cli.app import run as program
+from cada_edge.imaging import write_png
+from cada_edge.runtime.benchmark.result import STAGES, TOTAL, read_samples
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def benchmark(capsys: pytest.CaptureFixture[str]) -> Run:
+    """`cada-edge benchmark`, run to its end in this process: exit code and all it said."""
+
+    def call(*arguments: str | Path) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as left:
+            program(["benchmark", *map(str, arguments)])
+        told = capsys.readouterr()
+        code = left.value.code
+        return (code if isinstance(code, int) else 0), told.out + told.err
+
+    return call
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A tiny bundle with a threshold."""
+    make_bundle().write(tmp_path / "line.cada")
+    return tmp_path / "line.cada"
+
+
+def small(**more: str) -> list[str]:
+    """Options of a short run."""
+    options = {"n": "30", "warmup": "3", "threads": "1", **more}
+    return [word for name, value in options.items() for word in (f"--{name}", value)] + ["--no-fresh"]
+
+
+def wired(folder: Path, **settings: Any) -> Path:
+    """A line of a folder with a Modbus server."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    return write_line(folder, sinks={"modbus": {"port": port, "base": 100}}, **settings)
+
+
+def test_every_stage_of_every_frame_is_in_the_file(benchmark: Run, bundle: Path, tmp_path: Path) -> None:
+    """The stages of a frame sum up to no more than its total, and the file says what was measured."""
+    code, told = benchmark(bundle, *small(json=str(tmp_path / "a.json"), seed="7"))
+    assert code == 0, told
+    document = json.loads((tmp_path / "a.json").read_text())
+    samples = document["subjects"][0]["samples_ns"]
+    assert set(samples) == {*STAGES, TOTAL}
+    for parts in zip(*(samples[stage] for stage in STAGES), samples[TOTAL], strict=True):
+        assert 0 < sum(parts[:-1]) <= parts[-1]
+    assert document["setting"]["seed"] == 7
+    assert len(document["subjects"][0]["facts"]["sha256"]) == 64
+    assert document["subjects"][0]["summary"][TOTAL]["p99_ms"] is None
+    assert {"before", "after", "throttled"} <= set(document["state"])
+
+
+def test_cameras_come_together_and_share_calls(benchmark: Run, bundle: Path, tmp_path: Path) -> None:
+    """Four cameras in calls of two: half as many calls as frames, all of a round due at one time."""
+    benchmark(bundle, *small(cameras="4", batch="2", n="20", json=str(tmp_path / "a.json")))
+    (found,) = read_samples(tmp_path / "a.json")
+    assert (len(found.stages[TOTAL]), len(found.stages["infer"])) == (20, 10)
+    assert len(set(found.starts_ns)) == 5
+
+
+def test_a_fixed_rate_counts_from_the_schedule(benchmark: Run, bundle: Path, tmp_path: Path) -> None:
+    """Frames are due at equal distances, and each total holds its wait."""
+    benchmark(bundle, *small(rate="200", json=str(tmp_path / "a.json")))
+    (found,) = read_samples(tmp_path / "a.json")
+    steps = {b - a for a, b in zip(found.starts_ns, found.starts_ns[1:], strict=False)}
+    assert steps == {5_000_000}
+    assert all(wait < total for wait, total in zip(found.stages["wait"], found.stages[TOTAL], strict=True))
+
+
+@pytest.mark.parametrize("rate", [None, "100"])
+def test_the_real_line_is_timed_from_source_to_register(benchmark: Run, tmp_path: Path, rate: str | None) -> None:
+    """Sources, PLC process and registers of a line.yaml; the five stages are the whole way."""
+    more = {"rate": rate} if rate else {}
+    code, told = benchmark("--line", wired(tmp_path), *small(json=str(tmp_path / "a.json"), **more))
+    assert code == 0, told
+    (found,) = read_samples(tmp_path / "a.json")
+    assert sum(found.verdicts.values()) == 30
+    assert {"ok", "ng"} <= set(found.verdicts)
+    for parts in zip(*(found.stages[stage] for stage in STAGES), found.stages[TOTAL], strict=True):
+        assert sum(parts[:-1]) == parts[-1]
+    if rate:
+        assert {b - a for a, b in zip(found.starts_ns, found.starts_ns[1:], strict=False)} == {10_000_000}
+
+
+def test_two_bundles_are_measured_in_turns(benchmark: Run, bundle: Path, tmp_path: Path) -> None:
+    """As many frames of each, one after the other, and the ratio with its interval."""
+    make_bundle(tiny_model(scale=300.0)).write(tmp_path / "other.cada")
+    code, told = benchmark(bundle, "--against", tmp_path / "other.cada", *small(json=str(tmp_path / "a.json")))
+    assert code == 0, told
+    first, second = read_samples(tmp_path / "a.json")
+    order = sorted([*((t, 0) for t in first.starts_ns), *((t, 1) for t in second.starts_ns)])
+    assert [subject for _, subject in order] == [0, 1] * 30
+    ratio = json.loads((tmp_path / "a.json").read_text())["ratios"]["total p50"]
+    assert ratio["low"] <= ratio["value"] <= ratio["high"]
+
+
+def test_earlier_runs_are_compared(benchmark: Run, bundle: Path, tmp_path: Path) -> None:
+    """A run against itself has a ratio of one and does not differ."""
+    benchmark(bundle, *small(json=str(tmp_path / "a.json")))
+    code, told = benchmark("--compare", tmp_path / "a.json", tmp_path / "a.json")
+    assert code == 0, told
+    assert re.search(r"total p50\W+1\.000", told)
+
+
+@pytest.mark.parametrize(("budget", "code"), [("1s@max", 0), ("1us@p50", 1)])
+def test_a_budget_decides_the_exit_code(benchmark: Run, bundle: Path, budget: str, code: int) -> None:
+    """A script sees from the exit code whether the limit was kept."""
+    assert benchmark(bundle, *small(budget=budget))[0] == code
+
+
+class _Addresses(HTMLParser):
+    """Everything a page would fetch or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [tag] if tag in {"script", "link", "img", "iframe"} else []
+        self.found += [name for name, _ in attrs if name in {"src", "href"}]
+
+
+def test_the_page_needs_nothing_else(benchmark: Run, bundle: Path, tmp_path: Path) -> None:
+    """Three plots, no script, no address; a name cannot become markup."""
+    hostile = tmp_path / "<b>x.cada"
+    bundle.rename(hostile)
+    benchmark(hostile, *small(html=str(tmp_path / "a.html")))
+    text = (tmp_path / "a.html").read_text()
+    parser = _Addresses()
+    parser.feed(text)
+    assert parser.found == []
+    assert text.count("<svg") == 3
+    assert "<b>x" not in text
+    assert not re.search(r"\bnan\b|\binf\b", text)
+
+
+def test_a_fresh_process_tells_cold_start_and_blocks(benchmark: Run, bundle: Path, tmp_path: Path) -> None:
+    """Steps of the cold start come one after the other; a picture that is resized costs blocks over 4 KiB."""
+    arguments = [one for one in small(json=str(tmp_path / "a.json")) if one != "--no-fresh"]
+    code, told = benchmark(bundle, *arguments)
+    assert code == 0, told
+    document = json.loads((tmp_path / "a.json").read_text())
+    for run in document["cold_start"]:
+        steps = [run[name] for name in ("imported_ms", "bundle_read_ms", "model_open_ms", "first_verdict_ms")]
+        assert steps == sorted(steps)
+        assert run["rss_bytes"] <= run["peak_bytes"]
+    blocks = document["allocations"]["per_frame"]
+    if blocks is None:
+        pytest.skip(document["allocations"]["how"])
+    assert set(blocks) == {"copy", "infer", "decide"}
+    assert blocks["decide"]["large"] == 0
+
+
+def _refusals(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
+    """Wrong uses, and what must be said of each."""
+    good, bare = folder / "line.cada", folder / "bare.cada"
+    make_bundle().write(good)
+    make_bundle(threshold=None).write(bare)
+    write_png(folder / "one.png", picture(1))
+    (folder / "empty").mkdir()
+    slow = wired(folder / "slow", sources=[{"uri": "folder:images?fps=10"}])
+    lost = wired(folder / "lost", sources=[{"uri": "v4l2:///dev/video77"}])
+    mute = write_line(folder / "mute")
+    (folder / "other.json").write_text("{}")
+    return {
+        "nothing": ([], "BUNDLE"),
+        "no bundle": ([folder / "none.cada"], "none.cada"),
+        "no threshold": ([bare], "calibrate"),
+        "no threshold against": ([good, "--against", bare], "calibrate"),
+        "n = 0": ([good, "--n", "0"], "--n: got 0"),
+        "rate 0": ([good, "--rate", "0"], "--rate: got 0"),
+        "budget": ([good, "--budget", "20"], "20ms@p99"),
+        "budget without frames": ([good, "--n", "10", "--budget", "1s@p99"], "299"),
+        "backend": ([good, "--backend", "tensorrt"], "tensorrt"),
+        "precision": ([good, "--precision", "int8"], "int8"),
+        "batch": ([good, "--batch", "4", "--cameras", "2"], "--cameras"),
+        "affinity": ([good, "--affinity", "x"], "0,2-3"),
+        "foreign core": ([good, "--affinity", "999"], "expected some of"),
+        "against nothing": ([good, "--against", "openvnio"], "openvnio"),
+        "empty folder": ([good, "--images", folder / "empty"], "no picture"),
+        "no json": (["--compare", folder / "one.png", folder / "one.png"], "not JSON"),
+        "other json": (["--compare", folder / "other.json", folder / "other.json"], "expected"),
+        "rate above the source": (["--line", slow, "--rate", "50"], "10 frames a second"),
+        "no signal": (["--line", mute], "sinks.modbus"),
+        "no camera": (["--line", lost], "video77"),
+    }
+
+
+@pytest.mark.parametrize("case", [
+    "nothing", "no bundle", "no threshold", "no threshold against", "n = 0", "rate 0", "budget",
+    "budget without frames", "backend", "precision", "batch", "affinity", "foreign core", "against nothing",
+    "empty folder", "no json", "other json", "rate above the source", "no signal", "no camera",
+])  # fmt: skip
+def test_a_wrong_use_is_one_clear_line(benchmark: Run, tmp_path: Path, case: str) -> None:
+    """Exit code 1 and a message that names what is wrong, never a traceback."""
+    arguments, said = _refusals(tmp_path)[case]
+    code, told = benchmark(*arguments, "--no-fresh")
+    assert code == 1, told
+    assert "error:" in told
+    assert said in told
+    assert "Traceback" not in told
