@@ -31,6 +31,7 @@ from cada_edge.runtime.judge import Judge, Judgement
 from cada_edge.types import Frame
 
 Progress = Callable[[int, int], None]
+PAUSE_S = 0.005  # until the threads of the target before have stopped spinning for more work
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,10 @@ def _run(opened: Sequence[Inspection], setting: Setting, progress: Progress, clo
 
     def step(index: int, due_ns: int) -> None:
         for number, one in enumerate(opened):
+            if len(opened) > 1:
+                time.sleep(PAUSE_S)
             start_ns = clock.now_ns()
-            one.round(due_ns if number == 0 else start_ns)
+            one.round(due_ns if len(opened) == 1 else start_ns)
             busy_ns[number] += clock.now_ns() - start_ns
         progress(index + 1, rounds)
 

@@ -20,7 +20,7 @@ import pytest
 CHECKOUT = Path(os.environ.get("CADA_EDGE_CHECKOUT") or Path(__file__).resolve().parents[2])
 LINKED = ("calibration", "export", "runtime")
 FILES = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile")
-TOP_LEVEL = {*FILES, *LINKED, "cada_edge", "tests", "cmake", "docs"}
+TOP_LEVEL = {*FILES, *LINKED, "cada_edge", "tests", "cmake", "docs", "benchmarks"}
 PAGE_SUFFIXES = {".css", ".html", ".js", ".svg"}
 PLUGIN_SUFFIXES = {".cpp", ".cu", ".cuh", ".h", ".cmake", ".txt", ".json"}
 
