@@ -23,8 +23,7 @@ from cada_edge.runtime.runners.ort import OrtRunner
 from cada_edge.runtime.runners.tensorrt import TensorRTOptions, TensorRTRunner
 from cada_edge.runtime.sinks.isolated import IsolatedSink
 from cada_edge.runtime.sinks.open import isolated_sinks
-from cada_edge.runtime.sources.camera import CameraOptions
-from cada_edge.runtime.sources.uri import open_source
+from cada_edge.runtime.sources.open import open_configured
 from cada_edge.runtime.stations import OnDemand, Stations
 from cada_edge.runtime.watchdog import Watchdog
 
@@ -79,10 +78,10 @@ def _open_runner(config: LineConfig, path: Path, bundle: Bundle, batch: int) -> 
 
 
 def open_feeds(config: LineConfig, stack: ExitStack) -> Feeds:
-    """Every source in its thread, closed by `stack`. Raises `SourceError` or `ConfigError`."""
+    """Every source in its thread, closed by `stack`. Raises as `open_configured`."""
     opened: list[tuple[str, Source]] = []
     for entry in config.sources:
-        source = open_source(entry.uri, entry.id, config.base_dir, CameraOptions(stall_s=entry.stall_s))
+        source = open_configured(entry, config.base_dir)
         stack.callback(source.close)
         opened.append((entry.id, source))
     feeds = Feeds(opened)
