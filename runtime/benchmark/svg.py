@@ -11,7 +11,7 @@ import numpy as np
 from cada_edge.runtime.benchmark.stats import Float64Array
 
 WIDTH, HEIGHT = 720, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 14, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 28, 14, 40
 _BINS, _COLUMNS, _STEPS = 60, 600, 200
 
 Scale = Callable[[float], float]
