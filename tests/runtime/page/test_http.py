@@ -30,7 +30,7 @@ def port() -> Iterator[int]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield server.sockets[0].getsockname()[1]
-    server.close()
+    loop.call_soon_threadsafe(server.close)  # on its loop: connections may be ending there at this moment
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     for task in asyncio.all_tasks(loop):
