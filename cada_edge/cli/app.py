@@ -70,6 +70,7 @@ COMMANDS = {
     "plugin": Command("export", "Build the TensorRT plugin on this device, or say what a build would use."),
     "benchmark": Command("runtime", "Measure how long an inspection takes here, stage by stage, camera to signal."),
     "run": Command("runtime", "Run a line: camera in, verdicts out to the PLC."),
+    "check": Command("runtime", "Dial every model, camera, PLC and sink of a line; change nothing."),
     "source": Command("runtime", "Open a camera and show age, drops and quality of its frames; record a flat field."),
     "service": Command("runtime", "Print a systemd unit, watchdog included, that runs a line at boot."),
     "watch": Command("runtime", "Read a running line over Modbus TCP, as its PLC does."),

@@ -56,6 +56,11 @@ class MqttTransport:
             raise SinkError(f"{self._place}: the broker has not acknowledged within {self._config.timeout_s:g} s")
         return done
 
+    def dial(self) -> None:
+        """Connect as the first `deliver` would, and publish nothing. Raises `SinkError`."""
+        if self._client is None:
+            self._connect()
+
     def tend(self) -> None:
         """Answer the broker and send signs of life. Raises `SinkError` when it has gone."""
         if self._client is not None and (code := self._client.loop(0.01)):

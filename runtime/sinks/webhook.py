@@ -60,6 +60,14 @@ class WebhookTransport:
                 return self._stopped(done, f"answered HTTP {status}; check the url, our rights and the receiver's log")
         return len(parcels)
 
+    def dial(self) -> None:
+        """Connect, with TLS where the url says so, and post nothing. Raises `SinkError`."""
+        self._connection = self._open()
+        try:
+            self._connection.connect()
+        except OSError as error:
+            raise SinkError(f"{self._place}: {error}; is the receiver up?") from error
+
     def tend(self) -> None:
         """Nothing: HTTP needs no signs of life."""
 

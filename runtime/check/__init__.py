@@ -1,0 +1,1 @@
+"""Dialling everything a line would use, without changing anything."""

@@ -1,0 +1,53 @@
+"""What the machine around the line owes it: a clock that is set, a watchdog that restarts it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+
+from cada_edge.runtime.check.dial import Dial
+from cada_edge.runtime.check.finding import Finding
+from cada_edge.runtime.config import LineConfig
+from cada_edge.runtime.service import Service
+
+_UNITS = Path("/etc/systemd/system")
+_FIRST_YEAR, _TIMEX_BYTES, _TIME_ERROR = 2025, 512, 5
+
+
+def host_dials(config: LineConfig, path: Path, timeout_s: float) -> list[Dial]:
+    """Clock and watchdog; `path` is of ``line.yaml``."""
+    return [
+        Dial("host", "clock", timeout_s, _look_at_clock),
+        Dial("host", "watchdog", timeout_s, partial(_look_for_unit, config, path)),
+    ]
+
+
+def _look_at_clock() -> Finding:
+    now = datetime.now(timezone.utc)
+    found = f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    if now.year < _FIRST_YEAR:
+        return Finding("host", "clock", "warn", found, "records would be dated wrongly: set the clock")
+    if _unsynchronised():
+        advice = "no verdict depends on it, but dates of records may be wrong: run chrony or systemd-timesyncd"
+        return Finding("host", "clock", "warn", f"{found}; the kernel says nothing keeps it right", advice)
+    return Finding("host", "clock", "ok", found)
+
+
+def _unsynchronised() -> bool:
+    """Whether the kernel knows of nobody who disciplines the clock; false where it does not say."""
+    timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # struct timex, all zero: only ask
+    try:
+        return bool(ctypes.CDLL(None).adjtimex(timex) == _TIME_ERROR)
+    except (AttributeError, OSError):
+        return False
+
+
+def _look_for_unit(config: LineConfig, path: Path) -> Finding:
+    unit = _UNITS / f"{Service(config, path).name}.service"
+    if os.environ.get("NOTIFY_SOCKET") or unit.exists():
+        return Finding("host", "watchdog", "ok", f"{unit.name} is installed: systemd restarts a line that hangs")
+    advice = f"a line started by hand stays down when it dies: `cada-edge service {path.name}` prints a unit"
+    return Finding("host", "watchdog", "warn", f"no {unit.name} in {_UNITS}", advice)
