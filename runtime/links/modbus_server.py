@@ -11,12 +11,13 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from cada_edge.runtime.control import CONTROL_WORDS, ControlBlock, encode_control
 from cada_edge.runtime.links.config import ModbusServerConfig
+from cada_edge.runtime.links.modbus_strict import FUNCTIONS, REQUESTS
 from cada_edge.runtime.links.server import OnControl, ShownBlock
 from cada_edge.runtime.registers import WORDS, StatusBlock, encode
 
 
 class ModbusServer:
-    """Answers to every unit id, in holding and in input registers.
+    """Answers to every unit id, in holding and in input registers alone: nothing is a coil.
 
     The status block is filled in while a read is being answered, without giving up the event
     loop in between, so that no read sees half of two blocks. Only the control block can be
@@ -31,7 +32,7 @@ class ModbusServer:
     async def start(self) -> int:
         """Listen; the port it listens on. Raises `OSError` for an address that cannot be had."""
         port = _free_port(self._config.host, self._config.port)
-        self._server = ModbusTcpServer(self._device(), address=(self._config.host, port))
+        self._server = ModbusTcpServer(self._device(), address=(self._config.host, port), custom_pdu=REQUESTS)
         await self._server.serve_forever(background=True)
         return port
 
@@ -54,7 +55,7 @@ class ModbusServer:
 
     async def _answer(
         self,
-        _function: int,
+        function: int,
         start: int,
         address: int,
         _count: int,
@@ -62,6 +63,8 @@ class ModbusServer:
         values: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
         """pymodbus asks before it reads `registers` or writes `values` into them."""
+        if function not in FUNCTIONS:  # coils would be bits of the control block
+            return ExcCodes.ILLEGAL_FUNCTION
         if values is not None:
             return self._write(address, [int(value) for value in values])
         at = self._config.base - start
