@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MAX_FILE_BYTES = 1 << 20
+# What yaml's own readers of numbers, dates and bytes raise for `!!timestamp x` and the like.
+_OF_TAGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Strict(BaseModel):
@@ -86,7 +88,7 @@ def _parse(path: Path, text: str) -> object:
         raise ConfigError(f"{path}: YAML anchors and aliases are not accepted; write the value out")
     try:
         return yaml.load(text, _UniqueKeys)  # noqa: S506  # a subclass of SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, *_OF_TAGS) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
 
 

@@ -31,7 +31,8 @@ _BITS = {
 _SIGNED = (ua.VariantType.Int16, ua.VariantType.Int32, ua.VariantType.Int64)
 _SHORTEST_SESSION_MS = 5000  # asyncua asks for an hour, for which a broken session would be one of the PLC's few
 _HANDSHAKE_REQUESTS = 6  # hello, channel, session, activation, namespaces or types
-_BROKEN = (UaError, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error)
+# What asyncua raises, or trips over, at garbage: it asserts that an answer is of the kind it asked for.
+_BROKEN = (UaError, OSError, ValueError, TypeError, LookupError, AttributeError, AssertionError, struct.error)
 _Result = TypeVar("_Result")
 
 

@@ -21,28 +21,35 @@ except ModuleNotFoundError as error:
 
 HEAD_BYTES, HEAD_S, IDLE_S, SEND_S = 8192, 5.0, 15.0, 10.0
 REQUESTS_PER_CONNECTION = 10_000
-_READ_BYTES = 8192
+_READ_BYTES, _TURN_S = 8192, 0.01
 
 
 class Connections:
     """Serves a site to at most `most` connections at a time; one more is closed at once."""
 
     def __init__(self, site: Site, most: int) -> None:
-        self._site, self._most, self._open = site, most, 0
+        self._site, self._most, self._open = site, most, set[asyncio.StreamWriter]()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, for `asyncio.start_server`. Never raises for what a client does."""
-        if self._open >= self._most:
+        if len(self._open) >= self._most:
             writer.transport.abort()
             return
-        self._open += 1
+        self._open.add(writer)
         try:
             # What a client breaks, be it the protocol or the connection, costs this connection alone.
             with contextlib.suppress(OSError, TimeoutError, asyncio.TimeoutError, h11.ProtocolError):
                 await _Exchange(self._site, reader, writer).run()
         finally:
-            self._open -= 1
+            self._open.discard(writer)
             writer.transport.abort()
+
+    async def end(self) -> None:
+        """Hang up on everybody, and wait until each has noticed."""
+        while self._open:
+            for writer in tuple(self._open):
+                writer.transport.abort()
+            await asyncio.sleep(_TURN_S)
 
 
 class _Exchange:

@@ -36,6 +36,7 @@ async def serve(pipe: socket.socket, config: PageConfig) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # the pipeline has ended
             while True:
                 site.take(await _message(reader))
+        await connections.end()
 
 
 async def _message(reader: asyncio.StreamReader) -> Message:
@@ -54,8 +55,7 @@ def main() -> int:
     cv2.setNumThreads(1)
     pipe = socket.socket(fileno=arguments.fd)
     try:
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(serve(pipe, arguments.config))
+        asyncio.run(serve(pipe, arguments.config))
     except OSError as error:
         with contextlib.suppress(OSError):  # the pipeline went in the meantime: nobody to tell
             pipe.send(json.dumps({"errno": error.errno, "error": error.strerror or str(error)}).encode() + b"\n")

@@ -105,6 +105,8 @@ def test_a_missing_key_is_named(key: str) -> None:
         ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
         ("a: &x [1]\nb: [*x, *x]", "anchors"),
         ("a: \x00", "not valid YAML"),
+        ("a: !!timestamp x", "not valid YAML"),
+        ("a: !!float x", "not valid YAML"),
         ("? [a, b]\n: 1", "line.yaml"),
     ],
 )

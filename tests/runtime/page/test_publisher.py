@@ -160,3 +160,13 @@ def test_a_page_without_its_package_is_refused_with_the_command_that_brings_it(m
     monkeypatch.setitem(sys.modules, "h11", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'cada-edge\[page\]'"):
         PagePublisher(make_board(), CONFIG, Problems().note)
+
+
+def test_a_page_with_a_visitor_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    """An open connection at the end is hung up on, and leaves no traceback in the journal."""
+    with PagePublisher(make_board(), CONFIG, Problems().note) as page:
+        visitor = socket.create_connection(("127.0.0.1", port_of(page)))
+        visitor.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET")
+        assert visitor.recv(20).startswith(b"HTTP/1.1 ")
+    visitor.close()
+    assert capfd.readouterr().err == ""
