@@ -52,6 +52,7 @@ class RunningLine:
 
     process: subprocess.Popen[str]
     started_s: float
+    log: Path
     summary: dict[str, Any]
 
     def pids(self) -> dict[str, int]:
@@ -76,7 +77,7 @@ def line_running(path: Path, python: str = sys.executable, **env: str) -> Iterat
             stderr=log,
             text=True,
         )
-        line = RunningLine(process, time.monotonic(), {})
+        line = RunningLine(process, time.monotonic(), path.parent / "line.log", {})
         try:
             yield line
             process.terminate()
@@ -124,4 +125,4 @@ def until_listening(line: RunningLine, port: int, timeout_s: float = 60.0) -> No
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.02)
-    raise TimeoutError(f"nobody listens on port {port} after {timeout_s} s, or the line ended: {line.process.poll()}")
+    raise TimeoutError(f"nobody listens on port {port}; the line says: {line.log.read_text()[-2000:]}")

@@ -7,6 +7,7 @@ IMAGES holds pictures of different looks: each must be judged for its own trigge
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sqlite3
@@ -69,7 +70,7 @@ def violations(seen: Seen, names: list[str]) -> dict[str, int]:
     own = [(one, parts.get(one["id"]), names[(one["id"] - 1) % len(names)]) for one in cycles]
     return {
         "torn reads": seen["torn"],
-        "sequence gaps": sum(b != a % NUMBERS + 1 for a, b in zip(numbers, numbers[1:], strict=False)),
+        "sequence gaps": sum(b != a % NUMBERS + 1 for a, b in itertools.pairwise(numbers)),
         "PASS after the deadline": sum(one["result"] & PASS for one in late),
         "result shown twice or without a trigger": seen["unasked"],
         "PASS while offline": seen["pass_offline"],
