@@ -158,7 +158,8 @@ def markdown(found: dict[str, Any]) -> str:
         gradient, margin = one["slope_mib_per_h"]
         cells = [", ".join(map(str, one[name])) for name in ("rss_mib", "handles", "threads")]
         lines.append(f"| {role} | {cells[0]} | {gradient:+.2f} ± {margin:.2f} | {cells[1]} | {cells[2]} |")
-    (a50, a99), (b50, b99), (r50, r99) = (*found["latency_ms"].values(), found["latency_ratio"])
+    (a50, a99), (b50, b99) = found["latency_ms"]["first"], found["latency_ms"]["last"]
+    r50, r99 = found["latency_ratio"]
     lines += [
         "",
         (

@@ -16,7 +16,7 @@ from cada_edge.imaging import write_png
 
 CYCLES, NAMES = 60, ["0.png", "1.png", "2.png", "3.png"]
 CYCLE = {"id": 1, "shown_id": 1, "seq": 1, "result": 1, "score": 0.25, "ms": 30.0}
-GOOD = {
+GOOD: dict[str, Any] = {
     "cycles": [CYCLE, {**CYCLE, "id": 2, "shown_id": 2, "seq": 2}],
     "parts": {1: Part("0.png", 0.25, 1.0, 2.0), 2: Part("1.png", 0.25, 1.0, 2.0)},
     "torn": 0,
