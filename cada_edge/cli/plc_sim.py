@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from cada_edge.errors import LinkError
 from cada_edge.runtime.links.config import ModbusServerConfig, ModbusTcpConfig
 from cada_edge.runtime.plc_sim.player import Misbehaviour, Plan
 from cada_edge.runtime.plc_sim.rules import Terms, Violation
@@ -85,6 +86,8 @@ def plc_sim(
     console.print(_table(game, cycles))
     for violation in game.violations:
         console.print(_told(violation), markup=False)
+    if game.stopped is not None:
+        raise LinkError(game.stopped)
     if game.violations or (game.given_up and not wrong):
         raise typer.Exit(1)
 

@@ -33,6 +33,7 @@ class Game:
         connections: made, the first one counted.
         seconds: it has taken.
         block: read last.
+        stopped: why it ended before every cycle was over; ``None`` where it did not.
     """
 
     taken: Sequence[Taken] = ()
@@ -42,6 +43,7 @@ class Game:
     connections: int = 0
     seconds: float = 0.0
     block: StatusBlock | None = None
+    stopped: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """For JSON: counts, times in ms and every violation with its words."""
@@ -50,6 +52,7 @@ class Game:
             "results": len(self.taken),
             "passed": sum(one.passed for one in self.taken),
             "given_up": self.given_up,
+            "stopped": self.stopped,
             "reads": self.reads,
             "connections": self.connections,
             "seconds": round(self.seconds, 3),
@@ -79,7 +82,7 @@ def play(
     poll_s: float = 0.002,
     patience_s: float = 30.0,
 ) -> Game:
-    """Play until every cycle is over.
+    """Play until every cycle is over, or nothing came for `patience_s`: then `Game.stopped` says why.
 
     Args:
         wire: to the station; opened and closed here.
@@ -88,9 +91,6 @@ def play(
         on_turn: called after every read; must be quick.
         poll_s: from the end of one read to the next, as a PLC's cycle.
         patience_s: without a block or a new result, after which the game is off.
-
-    Raises:
-        LinkError: nothing came for `patience_s`; the last failure says why.
     """
     table = _Table(wire, plan, terms, poll_s, patience_s)
     started_s = time.monotonic()
@@ -116,7 +116,7 @@ class _Table:
 
     @property
     def over(self) -> bool:
-        return self._player.done
+        return self._player.done or self.game.stopped is not None
 
     def turn(self) -> None:
         """Connect if need be, then read, judge and move once."""
@@ -126,8 +126,8 @@ class _Table:
             self._drop()
         except LinkError as error:
             self._lose()
-            self._check_patience(error)
-        self._check_patience(LinkError("the station gives no results; is it online, and does its mode fit?"))
+            self._check_patience(str(error))
+        self._check_patience("the station gives no results; is it online, and does its mode fit?")
         time.sleep(self._poll_s if self._connected else _PAUSE_S)
 
     def _connect(self) -> None:
@@ -168,8 +168,8 @@ class _Table:
         self._wire.close()
         self._connected, self._written = False, None
 
-    def _check_patience(self, error: LinkError) -> None:
+    def _check_patience(self, why: str) -> None:
         if len(self._player.taken) + self._player.given_up != self._results:
             self._results, self._moved_s = len(self._player.taken) + self._player.given_up, time.monotonic()
-        elif time.monotonic() - self._moved_s > self._patience_s:
-            raise LinkError(f"nothing for {self._patience_s:g} s: {error}") from error
+        elif self.game.stopped is None and time.monotonic() - self._moved_s > self._patience_s:
+            self.game.stopped = f"nothing for {self._patience_s:g} s: {why}"

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from plc_kit import Place, living, options, place
@@ -16,14 +17,14 @@ from cada_edge.cli.app import build
 
 
 @contextmanager
-def answering(station: Place, after_s: float = 0.0) -> Iterator[None]:
-    """Every trigger gets a PASS, so much later."""
+def answering(station: Place, after_s: float = 0.0, most: int = 1 << 30) -> Iterator[None]:
+    """Every trigger, or the first `most`, gets a PASS, so much later."""
     over = threading.Event()
 
     def answer() -> None:
         done = 0
         while not over.is_set():
-            if len(station.asked) > done:
+            if done < min(len(station.asked), most):
                 time.sleep(after_s)
                 station.answer(station.asked[done].part)
                 done += 1
@@ -38,7 +39,7 @@ def answering(station: Place, after_s: float = 0.0) -> Iterator[None]:
         thread.join()
 
 
-def play(port: int, *arguments: str) -> tuple[int, dict[str, object]]:
+def play(port: int, *arguments: str) -> tuple[int, dict[str, Any]]:
     """Exit code and facts of a game."""
     command = ["plc-sim", "--port", str(port), "--cycles", "20", "--deadline-ms", "5000", "--json", *arguments]
     done = CliRunner().invoke(build("plc-sim"), command)
@@ -60,3 +61,13 @@ def test_a_pass_after_the_deadline_is_told() -> None:
         code, facts = play(station.port, "--deadline-ms", "5", "--cycles", "3", "--patience-s", "5")
     assert code == 1
     assert facts["violations"]
+
+
+def test_giving_up_keeps_the_violations_seen_until_then() -> None:
+    """A station that broke its promise once and then falls silent: its breach stands beside why the game ended."""
+    kind = options(mode="triggered", deadline_ns=60 * 10**9)
+    with place(kind) as station, living(station), answering(station, after_s=0.05, most=1):
+        code, facts = play(station.port, "--deadline-ms", "5", "--cycles", "9000", "--patience-s", "1")
+    assert code == 1
+    assert "LATE_PASS" in facts["broken"]
+    assert "nothing for 1 s" in str(facts["stopped"])
