@@ -93,9 +93,16 @@ class TensorRT:
             raise PluginMissingError(f"{library} is no TensorRT plugin library for this machine; {again}")
         if registry.get_creator(PLUGIN_NAME, version, PLUGIN_NAMESPACE) is None:
             found = sorted(str(c.plugin_version) for c in registry.all_creators if c.name == PLUGIN_NAME)
+            if any(_newer(one, version) for one in found):
+                again = "the graph is of an older cada-edge: run cada-edge export, then cada-edge engine build again"
             raise PluginMissingError(
                 f"{library} has {PLUGIN_NAME} of version {' and '.join(found) or 'none'}, needed is {version}; {again}"
             )
+
+
+def _newer(found: str, needed: str) -> bool:
+    """Whether a plugin is of a later version than a graph needs; versions are whole numbers as text."""
+    return found.isdecimal() and needed.isdecimal() and int(found) > int(needed)
 
 
 def require_rtx_link() -> None:

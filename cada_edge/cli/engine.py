@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from cada_edge.bundle import Bundle
 from cada_edge.cli._progress import stage_progress
-from cada_edge.engine_key import Flavour, Precision
+from cada_edge.engine_key import Flavour, Precision, graph_name, how_to_get
 from cada_edge.engine_store import StoredEngine, engines_folder, stored_engines
 from cada_edge.errors import BundleError, ConfigError, PluginMissingError
 from cada_edge.export.engine import EngineConfig, build_engine
@@ -58,9 +59,10 @@ def engine(
     if action is Action.info:
         _info(bundle, stored_engines(folder), as_json)
         return
-    sizes, library = parse_batch(batch), _library(plugin)
-    config = EngineConfig(backend, precision, sizes, target, workspace_mib, dla_core, library)
-    loaded = Bundle.read(bundle)
+    loaded, sizes = Bundle.read(bundle), parse_batch(batch)
+    loaded.file(graph_name(precision), how_to_get(precision))
+    config = EngineConfig(backend, precision, sizes, target, workspace_mib, dla_core)
+    config = replace(config, plugin=_library(plugin))
     with stage_progress(Console(stderr=True)) as progress:
         built = build_engine(loaded, folder, config, progress)
     _show([built], as_json)

@@ -67,7 +67,7 @@ def find_headers(given: Path | None = None) -> Path:
     """Folder of TensorRT's headers. Raises `ConfigError` that says where they come from."""
     root = os.environ.get("TensorRT_ROOT")  # noqa: SIM112  # CMake's own spelling
     usual = [*([f"{root}/include"] if root else []), *_PLACES, _MULTIARCH.format(os.uname().machine)]
-    places = [given] if given else [Path(place) for place in usual]
+    places = [given, given / "include"] if given else [Path(place) for place in usual]
     for place in places:
         if (place / "NvInferRuntime.h").is_file() and (place / "NvInferVersion.h").is_file():
             return place.resolve()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cada_edge.engine_key import Flavour
 from cada_edge.engine_store import StoredEngine, engines_folder, stored_engines
 from cada_edge.errors import (
     BundleError,
+    CadaEdgeError,
     ConfigError,
     EngineError,
     MissingDependencyError,
@@ -191,6 +193,31 @@ def test_without_a_gpu_rtx_says_how_to_name_one(exported: Bundle, tmp_path: Path
 
     with pytest.raises(NoDeviceError, match=r"no NVIDIA driver, or name the GPU to build for, such as --target 8\.6"):
         build_engine(exported, tmp_path, EngineConfig("tensorrt-rtx"), here=nobody)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("nowhere.cada",), r"nowhere\.cada"),
+        (("line.cada", "--precision", "int8"), r"no model\.int8\.onnx.*--precision int8"),
+        (("line.cada", "--batch", "0"), "expected three integers, 1 <= smallest"),
+        (("line.cada",), "no plugin library was built here; run: cada-edge plugin build, or say --plugin none"),
+    ],
+)
+def test_the_first_thing_that_is_missing_is_named_first(
+    exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], told: str
+) -> None:
+    """Bundle, graph and wishes, then the plugin: nobody builds a plugin to learn that the bundle is not there."""
+    from cada_edge.cli.engine import engine as command
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CADA_EDGE_PLUGIN", raising=False)
+    exported.write(tmp_path / "line.cada")
+    app = typer.Typer()
+    app.command()(command)
+    done = CliRunner().invoke(app, ["build", str(tmp_path / words[0]), *words[1:]])
+    assert isinstance(done.exception, CadaEdgeError)
+    assert re.search(told, str(done.exception))
 
 
 def test_info_without_engines_is_no_empty_table(bundle: Bundle, tmp_path: Path) -> None:

@@ -102,6 +102,15 @@ def test_headers_are_asked_for_where_they_come_from(tmp_path: Path) -> None:
         find_headers(tmp_path)
 
 
+def test_the_folder_above_include_is_enough(tmp_path: Path) -> None:
+    """As people unpack a release: --headers takes that folder as well."""
+    include = tmp_path / "include"
+    include.mkdir()
+    for name in ("NvInferRuntime.h", "NvInferVersion.h"):
+        (include / name).touch()
+    assert find_headers(tmp_path) == include.resolve()
+
+
 def test_versions_behind_a_second_macro_are_read(tmp_path: Path) -> None:
     """Headers of 10.13 and later name their version indirectly."""
     lines = [

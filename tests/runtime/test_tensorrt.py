@@ -256,11 +256,12 @@ def test_a_plugin_library_that_is_gone_or_changed_is_refused(
     ("plugin", "told"),
     [
         (PLUGIN_MARK + b"1", r"has CadaNormalize of version 1, needed is 2; build it here: cada-edge plugin build"),
+        (PLUGIN_MARK + b"3", r"of version 3, needed is 2; the graph is of an older cada-edge: run cada-edge export"),
         (b"\x7fELF", r"is no TensorRT plugin library"),
     ],
 )
-def test_an_older_plugin_library_is_refused(bundle: Bundle, line: Path, plugin: bytes, told: str) -> None:
-    """TensorRT itself would say nothing."""
+def test_another_plugin_library_is_refused(bundle: Bundle, line: Path, plugin: bytes, told: str) -> None:
+    """TensorRT itself would say nothing; of an older library and an older graph, the older one is to be made again."""
     build(bundle, line, plugin=plugin)
     with pytest.raises(PluginMissingError, match=told):
         open_runner(bundle, line, FakeGpu())
