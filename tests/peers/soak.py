@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -91,13 +92,20 @@ def _watch(line: RunningLine, folder: Path, page: int, seconds: float) -> Iterat
         time.sleep(max(0.0, PERIOD_S - (time.monotonic() - start_s - at_s)))
 
 
-def _fetch(port: int, path: str) -> None:
-    """Raises `OSError` or `RuntimeError` for a page that does not answer."""
+def _fetch(port: int, path: str, timeout_s: float = 20.0) -> None:
+    """Raises `OSError`, or `RuntimeError` for a page that says nothing of its line for so long."""
+    until_s = time.monotonic() + timeout_s
+    while (status := _status(port, path)) != 200:  # 503 until the line's first word
+        if time.monotonic() > until_s:
+            raise RuntimeError(f"{path}: got {status} for {timeout_s} s, expected 200")
+        time.sleep(0.1)
+
+
+def _status(port: int, path: str) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", path)
-    if (status := connection.getresponse().status) != 200:
-        raise RuntimeError(f"{path}: got {status}, expected 200")
-    connection.close()
+    with closing(connection):
+        connection.request("GET", path)
+        return connection.getresponse().status
 
 
 def slope(at_s: npt.ArrayLike, rss_bytes: npt.ArrayLike) -> tuple[float, float]:
