@@ -14,7 +14,17 @@ _U16, _U32 = 0xFFFF, 0xFFFFFFFF
 
 
 class ControlFlag(IntFlag):
-    """Word 0. The order is the one PLC people know from other vision sensors."""
+    """Word 0. The order is the one PLC people know from other vision sensors.
+
+    Attributes:
+        TRIGGER_ENABLE: the PLC wants to trigger.
+        TRIGGER: rising: inspect a part; hold it until TRIGGER_ACK.
+        BUFFER_RESULTS: keep results until they are acknowledged.
+        RESULTS_ACK: rising: the result was read; hold it until RESULTS_VALID falls.
+        EXECUTE_COMMAND: rising: run the command of word 7.
+        SET_OFFLINE: take the station offline.
+        CLEAR_ERROR: rising: take ERROR, MISSED_TRIGGER and BUFFER_OVERRUN back.
+    """
 
     TRIGGER_ENABLE = 1 << 0
     TRIGGER = 1 << 1

@@ -49,7 +49,23 @@ _SCORE_X1000 = 10
 
 
 class StatusFlag(IntFlag):
-    """Word 0 without bits 4 to 6, which hold the `OfflineReason`."""
+    """Word 0 without bits 4 to 6, which hold the `OfflineReason`.
+
+    Attributes:
+        TRIGGER_READY: a rising TRIGGER will be taken.
+        TRIGGER_ACK: the trigger was taken; lower TRIGGER.
+        EXPOSING: the picture is being taken.
+        MISSED_TRIGGER: a trigger came while the station was not ready; reject that part.
+        ONLINE: the station works; without it nothing else counts.
+        BUSY: a part is under way.
+        RESULT_TOGGLE: changes with every result.
+        BUFFER_OVERRUN: a result was lost because it was not acknowledged in time.
+        RESULTS_VALID: the result words may be used.
+        COMMAND_EXECUTING: the command of EXECUTE_COMMAND runs.
+        COMMAND_DONE: it ended well.
+        COMMAND_FAILED: it failed; word 13 says why.
+        ERROR: the last result or command had an error; word 13 says which.
+    """
 
     TRIGGER_READY = 1 << 0
     TRIGGER_ACK = 1 << 1
@@ -67,7 +83,17 @@ class StatusFlag(IntFlag):
 
 
 class ResultFlag(IntFlag):
-    """Word 2. All zero means: no result yet. PASS is the only positive signal."""
+    """Word 2. All zero means: no result yet. PASS is the only positive signal.
+
+    Attributes:
+        PASS: the part may pass, if it is the part that was asked for.
+        FAIL: judged, and damaged.
+        UNKNOWN: not judged, or not to be trusted.
+        REJECT: not PASS.
+        SIMULATED: a station set to simulate; never let such a part pass in production.
+        IMAGE_QUALITY: the picture was too poor to judge.
+        LATE: the deadline passed.
+    """
 
     PASS = 1 << 0
     FAIL = 1 << 1

@@ -74,6 +74,7 @@ COMMANDS = {
     "source": Command("runtime", "Open a camera and show age, drops and quality of its frames; record a flat field."),
     "service": Command("runtime", "Print a systemd unit, watchdog included, that runs a line at boot."),
     "watch": Command("runtime", "Read a running line over Modbus TCP, as its PLC does."),
+    "registers": Command("runtime", "Print the register map of this version: words, bits, addresses, meanings."),
     "plc-sim": Command("runtime", "Play the PLC against a station: run handshakes, judge every read."),
     "records": Command("runtime", "Count, time and list what a line has recorded; export it to Parquet."),
     "recalibrate": Command("runtime", "Set the threshold anew from the pictures that a line has archived."),

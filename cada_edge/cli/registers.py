@@ -1,0 +1,32 @@
+"""``cada-edge registers``: the register map of this version."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cada_edge.runtime.register_map import rendered
+
+
+class Form(str, Enum):
+    """What to write."""
+
+    MD = "md"
+    CSV = "csv"
+    JSON = "json"
+
+
+def registers(
+    *,
+    out: Annotated[Path | None, typer.Option(help="File to write; standard output unless said.")] = None,
+    form: Annotated[Form, typer.Option("--format", help="Markdown, CSV for tag import, or JSON.")] = Form.MD,
+) -> None:
+    """Print the words of both blocks, with addresses and meanings, as this version has them."""
+    text = rendered(form.value)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
