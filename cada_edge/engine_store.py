@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from cada_edge.engine_key import EngineKey, check_digest
-from cada_edge.errors import ConfigError, DataError, EngineError
+from cada_edge.errors import ConfigError, DataError, EngineError, EngineMismatchError
 from cada_edge.imaging import write_atomic
 from cada_edge.types import from_json, require, to_json
 
@@ -136,6 +136,39 @@ class StoredEngine:
         """The plugin library that this engine needs, or None where it needs none."""
         return self.folder / PLUGIN if self.record.key.plugin_sha256 else None
 
+    def check(self) -> None:
+        """Hold plan and plugin to the sidecar; needs neither TensorRT nor a GPU.
+
+        Raises:
+            EngineError: one of them is missing, or the plan is not the one that was built.
+            EngineMismatchError: the plugin library is another one.
+        """
+        self.plan()
+        if self.plugin is not None:
+            self.check_plugin(hashlib.sha256(_read(self.plugin)).hexdigest())
+
+    def check_plugin(self, found: str) -> None:
+        """Raise `EngineMismatchError` unless `found` is the sha256 of the plugin library this engine was built with."""
+        expected = self.record.key.plugin_sha256
+        if found != expected:
+            raise EngineMismatchError(
+                f"{self.folder / PLUGIN} has sha256 {found[:12]}..., the engine was built with {expected[:12]}...; "
+                "build the engine again"
+            )
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What lies in a bundle's folder of engines.
+
+    Attributes:
+        engines: those with a sidecar that can be read, in order of their names; their plans are not looked at.
+        unreadable: every other engine's folder, and what is wrong with it. None of them can run.
+    """
+
+    engines: tuple[StoredEngine, ...] = ()
+    unreadable: Mapping[Path, str] = field(default_factory=dict)
+
 
 def engines_folder(bundle: Path) -> Path:
     """Where the engines of the bundle at `bundle` are."""
@@ -165,18 +198,34 @@ def make_folder(folder: Path) -> None:
         raise DataError(f"{folder}: cannot make the folder: {error.strerror or error}") from error
 
 
-def stored_engines(folder: Path) -> list[StoredEngine]:
-    """Every engine below `folder`, in order of their names; none where there is no such folder.
+def survey(folder: Path) -> Survey:
+    """Look at every engine below `folder`; nothing where there is no such folder.
 
-    Raises `EngineError` for a sidecar that cannot be read: it is named, not passed over.
+    One that cannot be read hides no other. Raises `EngineError` when the folder itself cannot be read.
     """
-    if not folder.is_dir():
-        return []
-    sidecars = sorted(folder.glob(f"*/{SIDECAR}"))
-    return [
-        StoredEngine(path.parent, EngineRecord.from_json(_read(path, MAX_SIDECAR_BYTES), str(path)))
-        for path in sidecars
-    ]
+    engines, unreadable = list[StoredEngine](), dict[Path, str]()
+    for one in _engine_folders(folder):
+        try:
+            engines.append(StoredEngine(one, EngineRecord.from_json(_sidecar(one), str(one / SIDECAR))))
+        except EngineError as error:  # noqa: PERF203  # a handful of folders
+            unreadable[one] = str(error)
+    return Survey(tuple(engines), unreadable)
+
+
+def _engine_folders(folder: Path) -> list[Path]:
+    """Folders below `folder` with a plan or a sidecar, by name."""
+    try:
+        if not folder.is_dir():
+            return []
+        return [one for one in sorted(folder.iterdir()) if (one / SIDECAR).exists() or (one / PLAN).exists()]
+    except OSError as error:
+        raise EngineError(f"{folder}: cannot read the folder: {error.strerror or error}; may you read it?") from error
+
+
+def _sidecar(folder: Path) -> bytes:
+    if not (folder / SIDECAR).exists():  # the sidecar is written last: its build was cut off
+        raise EngineError(f"{folder} has a plan and no {SIDECAR} that vouches for it; build the engine again")
+    return _read(folder / SIDECAR, MAX_SIDECAR_BYTES)
 
 
 def _read(path: Path, most: int | None = None) -> bytes:

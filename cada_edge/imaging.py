@@ -97,25 +97,25 @@ def as_rgb(image: npt.NDArray[np.generic]) -> UInt8Array:
     return np.ascontiguousarray(planes, dtype=np.uint8)
 
 
-def prepare(image: UInt8Array, spec: ImageSpec) -> UInt8Array:
+def prepare(image: UInt8Array, spec: ImageSpec, out: UInt8Array | None = None) -> UInt8Array:
     """Fit a picture of any size into the model's input.
 
     Args:
         image: uint8 (H, W, 3) RGB; grey (H, W) or (H, W, 1) is accepted.
         spec: its `size_hw` and `resize` rule decide; letterbox pads with `mean`.
+        out: uint8 (size_hw[0], size_hw[1], 3), contiguous, to write into; a new array where absent.
 
     Returns:
-        uint8 (size_hw[0], size_hw[1], 3), contiguous; may be `image` itself when it
-        already fits.
+        `out`, or uint8 (size_hw[0], size_hw[1], 3), contiguous, which may be `image` itself
+        when it already fits.
     """
     rgb = as_rgb(image)
-    height, width = spec.size_hw
     if spec.resize == "stretch":
-        return _resize(rgb, height, width)
-    top, left, inner_h, inner_w = placement((rgb.shape[0], rgb.shape[1]), spec)
-    canvas = np.empty((height, width, 3), np.uint8)
+        return _resize(rgb, *spec.size_hw, out)
+    top, left, height, width = placement((rgb.shape[0], rgb.shape[1]), spec)
+    canvas = np.empty((*spec.size_hw, 3), np.uint8) if out is None else out
     canvas[:] = np.clip(np.rint(spec.mean), 0, 255).astype(np.uint8)
-    canvas[top : top + inner_h, left : left + inner_w] = _resize(rgb, inner_h, inner_w)
+    _resize(rgb, height, width, canvas[top : top + height, left : left + width])
     return canvas
 
 
@@ -177,18 +177,26 @@ def _write_image(path: Path, image: UInt8Array, kind: str, **options: int) -> No
     write_atomic(path, buffer.getvalue())
 
 
-def _resize(image: UInt8Array, height: int, width: int) -> UInt8Array:
-    """Average where an axis shrinks, then interpolate where it grows.
+def _resize(image: UInt8Array, height: int, width: int, out: UInt8Array | None = None) -> UInt8Array:
+    """Average where an axis shrinks, then interpolate where it grows; into `out` where there is one.
 
     In two steps because cv2's INTER_AREA averages only if neither axis grows: a long
     thin picture would otherwise be sampled at single pixels.
     """
     small_h, small_w = min(height, image.shape[0]), min(width, image.shape[1])
+    grows = (small_h, small_w) != (height, width)
     if (small_h, small_w) != image.shape[:2]:
-        image = np.asarray(cv2.resize(image, (small_w, small_h), interpolation=cv2.INTER_AREA), np.uint8)
-    if (small_h, small_w) != (height, width):
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-    return image
+        image = _scaled(image, small_h, small_w, cv2.INTER_AREA, None if grows else out)
+    if grows:
+        image = _scaled(image, height, width, cv2.INTER_LINEAR, out)
+    if out is None or np.shares_memory(image, out):
+        return image
+    out[:] = image
+    return out
+
+
+def _scaled(image: UInt8Array, height: int, width: int, how: int, out: UInt8Array | None) -> UInt8Array:
+    return np.asarray(cv2.resize(image, (width, height), dst=out, interpolation=how), np.uint8)
 
 
 def _load(path: Path, max_pixels: int) -> Image.Image:

@@ -108,6 +108,8 @@ def _explain(problem: Any) -> str:
     if kind == "missing":
         return f"{field}: missing; it must be given"
     expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if kind == "value_error" and isinstance(got, dict):  # of fields that do not go together: it says which
+        return f"{field}: {expected}" if problem["loc"] else expected
     shown = repr(got) if isinstance(got, (str, int, float, type(None))) else _kind(got)
     return f"{field}: got {shown}, expected {expected}"
 

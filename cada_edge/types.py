@@ -187,7 +187,8 @@ class Prediction:
     def finite(self) -> npt.NDArray[np.bool_]:
         """bool (N,): rows in which every number is finite."""
         numbers = np.stack([self.score, self.u, self.gamma, self.novelty])
-        return np.asarray(np.isfinite(numbers).all(axis=0) & np.isfinite(self.map).all(axis=(1, 2)))
+        ends = np.isfinite(self.map.min(axis=(1, 2))) & np.isfinite(self.map.max(axis=(1, 2)))  # NaN spreads to both
+        return np.asarray(np.isfinite(numbers).all(axis=0) & ends)
 
     def novel(self) -> npt.NDArray[np.bool_]:
         """bool (N,): rows beyond the limit, or with a novelty that is NaN; never ``ok`` whatever their score."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cada_edge.errors import ExportError
 from cada_edge.export.foreign import parse
 from cada_edge.export.graph import check_portable, simplify
-from cada_edge.export.normalise import DOMAIN, DOMAIN_VERSION, Fusion, normalise_function, normalise_node
+from cada_edge.export.normalise import DOMAIN, DOMAIN_VERSION, Fusion, layer_sizes, normalise_function, normalise_node
 from cada_edge.export.onnx import INPUT, OPSET, label, serialised, trace
 from cada_edge.models.foreign import GRAPH
 from cada_edge.models.foreign_model import ForeignModel
@@ -51,7 +51,7 @@ def export_foreign(model: ForeignModel) -> bytes:
         _expectation(model, opset),
     ]
     # One layer in its own units, smoothed by the reading: the node aligns and scores.
-    proto = _joined(parts, Fusion("distances", (1.0,), model.map_spec, smooths=False), opset)
+    proto = _joined(parts, Fusion("distances", (1.0,), model.map_spec, smooths=False), opset, parts[2])
     _declare(proto.graph, model)
     label(proto, model)
     proto.ir_version = helper.find_min_ir_version_for(list(proto.opset_import), ignore_unknown=True)
@@ -148,15 +148,16 @@ def _named(proto: ModelProto, prefix: str, names: Mapping[str, str]) -> ModelPro
     return renamed
 
 
-def _joined(parts: list[ModelProto], fusion: Fusion, opset: int) -> ModelProto:
-    """One model of parts whose tensors meet by name; the fused node comes last."""
+def _joined(parts: list[ModelProto], fusion: Fusion, opset: int, reading: ModelProto) -> ModelProto:
+    """One model of parts whose tensors meet by name; the fused node comes last and reads what `reading` gives."""
     graph = helper.make_graph([], "cada_edge", [], [])
     for part in parts:
         graph.node.extend(part.graph.node)
         graph.initializer.extend(part.graph.initializer)
     graph.node.append(normalise_node(fusion))
     imports = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)]
-    return helper.make_model(graph, opset_imports=imports, functions=[normalise_function(fusion, opset)])
+    body = normalise_function(fusion, opset, layer_sizes(reading, fusion))
+    return helper.make_model(graph, opset_imports=imports, functions=[body])
 
 
 def _declare(graph: GraphProto, model: ForeignModel) -> None:

@@ -58,11 +58,11 @@ def fold_constants(model: ModelProto) -> None:
     """Turn everything that depends on weights and fixed sizes alone into initializers, in place."""
     folded = True
     while folded:
-        shapes = _known_shapes(model)
+        shapes = known_shapes(model)
         folded = _fold_once(model, shapes)
 
 
-def _known_shapes(model: ModelProto) -> dict[str, list[int | None]]:
+def known_shapes(model: ModelProto) -> dict[str, list[int | None]]:
     """Shape of every tensor as far as inference gets; ``None`` for an open dimension."""
     del model.graph.value_info[:]
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
@@ -133,7 +133,7 @@ def fix_resize_scales(model: ModelProto) -> None:
     Only where the ratio is exact in float32, so that the result has the same size.
     """
     graph = model.graph
-    shapes = _known_shapes(model)
+    shapes = known_shapes(model)
     for i, node in enumerate(n for n in graph.node if n.op_type == "Resize" and len(n.input) == 4 and n.input[3]):
         source, target = shapes.get(node.input[0]), shapes.get(node.output[0])
         scales = _exact_scales(source, target)

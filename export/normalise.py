@@ -7,19 +7,23 @@
 
 Any ONNX runtime expands the function. A TensorRT plugin of the same name takes the node
 itself, because it carries ``plugin_version`` and ``plugin_namespace``. The node's attributes
-are the only place for its numbers: body and plugin both read them from there.
+are the only place for its numbers: body and plugin both read them from there. Positions come
+from the sizes of tensors: the plugin takes them at run time, the body is written for its graph's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
 
 from cada_edge.alignment import gaussian_window
+from cada_edge.errors import ExportError
+from cada_edge.export.function_body import FunctionBody
+from cada_edge.export.graph import known_shapes
+from cada_edge.export.resample import add_smoothing, add_upsampling
 from cada_edge.types import COSINE_FLOOR, MIN_SPREAD, FusionMode, MapSpec, require
 
 DOMAIN, OP_TYPE, DOMAIN_VERSION = "cada_edge", "CadaNormalize", 2
@@ -86,17 +90,23 @@ def normalise_node(fusion: Fusion) -> NodeProto:
     return helper.make_node(OP_TYPE, fusion.inputs, list(OUTPUTS), name=OP_TYPE, domain=DOMAIN, **fusion.attributes())
 
 
-def normalise_function(fusion: Fusion, opset: int) -> FunctionProto:
+def normalise_function(fusion: Fusion, opset: int, layers_hw: Sequence[tuple[int, int]]) -> FunctionProto:
     """Its body in standard operators that mean the same in every opset from 17 on.
 
-    All arithmetic is float32. A NaN anywhere in a map gives a NaN score, as in
+    All arithmetic is float32. From the distances to the map each operator rounds once, in the
+    order of docs/plugin.md. A NaN anywhere in a map gives a NaN score, as in
     `cada_edge.alignment.image_score`.
+
+    Args:
+        fusion: what the node is told.
+        opset: of the standard operators.
+        layers_hw: height and width of each scale's tensors in this graph, see `layer_sizes`.
     """
-    body = _Body()
-    _add_constants(body, fusion.taps // 2)
-    _add_mean_map(body, fusion)
-    _add_smoothing(body, fusion.taps // 2)
-    _add_alignment(body)
+    body = FunctionBody()
+    _add_constants(body)
+    value = _add_mean_map(body, fusion, layers_hw)
+    value = add_smoothing(body, value, fusion.spec.size_hw, fusion.taps)
+    _add_alignment(body, value)
     _add_score(body)
     return helper.make_function(
         DOMAIN,
@@ -109,116 +119,76 @@ def normalise_function(fusion: Fusion, opset: int) -> FunctionProto:
     )
 
 
-class _Body:
-    """Nodes in the order in which they are added; each result has a name of its own."""
+def layer_sizes(proto: ModelProto, fusion: Fusion) -> list[tuple[int, int]]:
+    """Height and width of each scale, from the graph that makes the node's tensors.
 
-    def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-
-    def add(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
-        return output
-
-    def constant(self, name: str, value: Sequence[int] | float) -> str:
-        kind = np.float32 if isinstance(value, float) else np.int64
-        return self.add("Constant", [], name, value=numpy_helper.from_array(np.array(value, kind)))
-
-    def attribute(self, name: str, field: str) -> str:
-        """A constant that takes its value from the node's attribute `name`; `field` says its type."""
-        self.add("Constant", [], name)
-        kinds = {"value_float": "FLOAT", "value_floats": "FLOATS", "value_int": "INT", "value_ints": "INTS"}
-        reference = self.nodes[-1].attribute.add(name=field, ref_attr_name=name)
-        reference.type = type(reference).AttributeType.Value(kinds[field])
-        return name
-
-    def chain(self, value: str, steps: Iterable[tuple[str, list[str]]], output: str) -> str:
-        """`value` through operators of further inputs, one after another."""
-        for number, (op, others) in enumerate(steps):
-            value = self.add(op, [value, *others], f"{output}_{number}")
-        self.nodes[-1].output[0] = output
-        return output
+    Raises `ExportError` where the graph leaves them open.
+    """
+    shapes = known_shapes(proto)
+    step = 2 if fusion.mode == "features" else 1
+    found = {name: shapes.get(name, [])[-2:] for name in fusion.tensors[::step]}
+    sizes = [(height, width) for height, width in found.values() if height and width]
+    if len(sizes) != len(found):
+        raise ExportError(f"the graph leaves open how large a layer is: {found}; export it with a fixed image size")
+    return sizes
 
 
-def _add_constants(body: _Body, reach: int) -> None:
+def _add_constants(body: FunctionBody) -> None:
     """What the attributes say, and the axes."""
-    for name, field in {"levels": "value_floats", "map_size": "value_ints", "min_spread": "value_float"}.items():
-        body.attribute(name, field)
+    body.attribute("levels", "value_floats")
+    body.attribute("min_spread", "value_float")
     body.attribute("top_k", "value_int")
     for name, values in {"axis_0": [0], "axis_1": [1], "axes_12": [1, 2], "rows_of_cells": [0, -1]}.items():
         body.constant(name, values)
-    if reach:
-        body.attribute("window", "value_floats")
-        body.constant("edges", [0, 0, reach, reach] * 2)
-        body.constant("column", [1, 1, -1, 1])
-        body.constant("row", [1, 1, 1, -1])
 
 
-def _add_mean_map(body: _Body, fusion: Fusion) -> None:
-    """Distances on a common scale, upsampled and averaged: ``mean_map`` (N, 1, H, W)."""
+def _add_mean_map(body: FunctionBody, fusion: Fusion, layers_hw: Sequence[tuple[int, int]]) -> str:
+    """Distances on a common scale, upsampled, added in order and divided by their number: (N, H, W)."""
     if fusion.mode == "features":
         body.attribute("cosine_floor", "value_float")
         body.constant("one", 1.0)
-    upsampled = [_add_scale(body, fusion.mode, i) for i in range(len(fusion.levels))]
-    body.add("Mean", upsampled, "mean_map")
+    upsampled = [_add_scale(body, fusion, i, size_hw) for i, size_hw in enumerate(layers_hw)]
+    total = body.total(upsampled, "total")
+    return body.add("Div", [total, body.constant("scales", float(len(upsampled)))], "mean_map")
 
 
-def _add_scale(body: _Body, mode: FusionMode, i: int) -> str:
-    distance = _add_cosine(body, i) if mode == "features" else _add_reading(body, i)
+def _add_scale(body: FunctionBody, fusion: Fusion, i: int, size_hw: tuple[int, int]) -> str:
+    distance = _add_cosine(body, i) if fusion.mode == "features" else _add_reading(body, i)
     level = body.add("Gather", ["levels", body.constant(f"index_{i}", [i])], f"level_{i}", axis=0)
     relative = body.add("Div", [distance, level], f"relative_{i}")
-    size = body.add("Shape", [relative], f"batch_{i}", start=0, end=2)
-    size = body.add("Concat", [size, "map_size"], f"size_{i}", axis=0)
-    return body.add(
-        "Resize",
-        [relative, "", "", size],
-        f"upsampled_{i}",
-        mode="linear",
-        coordinate_transformation_mode="half_pixel",
-    )
+    return add_upsampling(body, relative, size_hw, fusion.spec.size_hw, f"upsampled_{i}")
 
 
-def _add_cosine(body: _Body, i: int) -> str:
-    """`cada_edge.models.detector.cosine_distance` of one scale: (N, 1, h_i, w_i)."""
+def _add_cosine(body: FunctionBody, i: int) -> str:
+    """`cada_edge.models.detector.cosine_distance` of one scale: (N, h_i, w_i)."""
     t, s = (
         body.add("Cast", [f"{side}_{i}"], f"{side}_fp32_{i}", to=TensorProto.FLOAT) for side in ("teacher", "student")
     )
     sums = {}
     for name, pair in {"dot": [t, s], "tt": [t, t], "ss": [s, s]}.items():
         product = body.add("Mul", pair, f"{name}_cells_{i}")
-        sums[name] = body.add("ReduceSum", [product, "axis_1"], f"{name}_{i}", keepdims=1)
+        sums[name] = body.add("ReduceSum", [product, "axis_1"], f"{name}_{i}", keepdims=0)
     steps: list[tuple[str, list[str]]] = [("Mul", [sums["ss"]]), ("Add", ["cosine_floor"]), ("Sqrt", [])]
     inverse = body.chain(sums["tt"], [*steps, ("Reciprocal", [])], f"inverse_norm_{i}")
     cosine = body.add("Mul", [sums["dot"], inverse], f"cosine_{i}")
     return body.add("Sub", ["one", cosine], f"distance_{i}")
 
 
-def _add_reading(body: _Body, i: int) -> str:
-    cast = body.add("Cast", [f"layer_{i}"], f"layer_fp32_{i}", to=TensorProto.FLOAT)
-    return body.add("Unsqueeze", [cast, "axis_1"], f"distance_{i}")
+def _add_reading(body: FunctionBody, i: int) -> str:
+    return body.add("Cast", [f"layer_{i}"], f"distance_{i}", to=TensorProto.FLOAT)
 
 
-def _add_smoothing(body: _Body, reach: int) -> None:
-    """Separable Gaussian with replicated edges: ``smoothed`` (N, H, W)."""
-    value = "mean_map"
-    if reach:
-        value = body.add("Pad", [value, "edges"], "padded", mode="edge")
-        for way in ("column", "row"):
-            weights = body.add("Reshape", ["window", way], f"window_{way}")
-            value = body.add("Conv", [value, weights], f"smoothed_{way}")
-    body.add("Squeeze", [value, "axis_1"], "smoothed")
-
-
-def _add_alignment(body: _Body) -> None:
-    """``map = (smoothed - u) / max(gamma - u, min_spread)``, as `cada_edge.alignment.normalise`."""
+def _add_alignment(body: FunctionBody, value: str) -> None:
+    """``map = (value - u) / max(gamma - u, min_spread)``, as `cada_edge.alignment.normalise`."""
     body.add("Sub", ["gamma", "u"], "gap")
     body.add("Max", ["gap", "min_spread"], "spread")
     body.add("Unsqueeze", ["spread", "axes_12"], "spread_cells")
     body.add("Unsqueeze", ["u", "axes_12"], "u_cells")
-    body.add("Sub", ["smoothed", "u_cells"], "excess")
+    body.add("Sub", [value, "u_cells"], "excess")
     body.add("Div", ["excess", "spread_cells"], "map")
 
 
-def _add_score(body: _Body) -> None:
+def _add_score(body: FunctionBody) -> None:
     """Mean of the top k cells; a sort knows no NaN, so it is looked for by itself."""
     cells = body.add("Reshape", ["map", "rows_of_cells"], "cells")
     count = body.add("Unsqueeze", ["top_k", "axis_0"], "top_count")

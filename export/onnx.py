@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cada_edge.errors import ExportError
 from cada_edge.export.graph import check_portable, simplify
-from cada_edge.export.normalise import DOMAIN, DOMAIN_VERSION, Fusion, normalise_function, normalise_node
+from cada_edge.export.normalise import DOMAIN, DOMAIN_VERSION, Fusion, layer_sizes, normalise_function, normalise_node
 from cada_edge.models.unified import UnifiedModel
 from cada_edge.types import to_json
 from cada_edge.version import __version__
@@ -119,8 +119,8 @@ def _quiet() -> Iterator[None]:
 def _append_fusion(proto: ModelProto, fusion: Fusion) -> None:
     """Add the fused node and declare the outputs."""
     graph = proto.graph
+    proto.functions.append(normalise_function(fusion, OPSET, layer_sizes(proto, fusion)))
     graph.node.append(normalise_node(fusion))
-    proto.functions.append(normalise_function(fusion, OPSET))
     proto.opset_import.append(helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
     shapes: dict[str, list[str | int]] = {name: ["N"] for name in OUTPUTS}
     shapes["map"] = ["N", *fusion.spec.size_hw]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from cada_edge.bundle import Bundle
@@ -19,28 +20,58 @@ from cada_edge.runtime.model import Model
 from cada_edge.runtime.page.publisher import PagePublisher
 from cada_edge.runtime.plc.wire import Setup, StationSetup
 from cada_edge.runtime.registers import model_checksum
-from cada_edge.runtime.runners.ort import OrtRunner
-from cada_edge.runtime.runners.tensorrt import TensorRTOptions, TensorRTRunner
+from cada_edge.runtime.runners.how import How
+from cada_edge.runtime.runners.open import one_by_one, open_runner
 from cada_edge.runtime.sinks.isolated import IsolatedSink
 from cada_edge.runtime.sinks.open import isolated_sinks
+from cada_edge.runtime.sources.config import SourceConfig
 from cada_edge.runtime.sources.open import open_configured
 from cada_edge.runtime.stations import OnDemand, Stations
 from cada_edge.runtime.watchdog import Watchdog
 
+OpenOne = Callable[[SourceConfig, Path], Source]
+Around = Callable[[Runner], Runner]
 
-def load_model(config: LineConfig, path: Path, bundle: Bundle | None = None) -> Model:
-    """The model in `path`, not warm yet. Raises `BundleError`, `EngineError` or `MissingDependencyError`."""
+
+@dataclass(frozen=True)
+class Taps:
+    """Where somebody who measures looks into a line that is otherwise the one of ``line.yaml``.
+
+    Attributes:
+        runner: is given the runner and returns what is used in its place; ``None`` for the runner itself.
+        source: opens a source.
+        sinks: take verdicts beside the line's own; the line closes them.
+    """
+
+    runner: Around | None = None
+    source: OpenOne = open_configured
+    sinks: Sequence[IsolatedSink] = ()
+
+
+def how(config: LineConfig) -> How:
+    """How the line runs a model: an engine takes as many pictures at a time as there are sources."""
+    batch = 1 if one_by_one(config.backend) else (config.batch or len(config.sources))
+    return How(config.backend, config.precision, config.threads, batch)
+
+
+def load_model(config: LineConfig, path: Path, bundle: Bundle | None = None, around: Around | None = None) -> Model:
+    """The model in `path`, not warm yet. Raises `BundleError`, `EngineError` or `MissingDependencyError`.
+
+    `around` is given the runner and returns what is used in its place.
+    """
     bundle = bundle or Bundle.read(path)
     threshold = bundle.manifest.threshold
-    batch = (config.batch or len(config.sources)) if config.backend != "ort" else 1
-    runner = _open_runner(config, path, bundle, batch)
+    used = how(config)
+    runner = open_runner(bundle, path, used)
+    if around is not None:
+        runner = around(runner)
     return Model(
         judge=Judge(runner, threshold, config.deadline_ms),
         bundle=bundle,
         checksum=model_checksum(bundle.sha256, threshold.value if threshold else None),
         recipe=next((number for number, known in config.recipes.items() if known == path), 0),
         drift=DriftMonitor(Reference.of(bundle)),
-        batch=batch,
+        batch=used.batch,
         name=path.name,
         close=runner.close,
     )
@@ -71,20 +102,14 @@ class ModelFiles:
         return model
 
 
-def _open_runner(config: LineConfig, path: Path, bundle: Bundle, batch: int) -> Runner:
-    if config.backend == "ort":
-        return OrtRunner(bundle, config.threads, precision=config.precision)
-    return TensorRTRunner(bundle, path, TensorRTOptions(config.backend, config.precision, batch=batch))
-
-
-def open_feeds(config: LineConfig, stack: ExitStack) -> Feeds:
-    """Every source in its thread, closed by `stack`. Raises as `open_configured`."""
+def open_feeds(config: LineConfig, stack: ExitStack, open_one: OpenOne = open_configured) -> Feeds:
+    """Every source, opened by `open_one`, in its thread, closed by `stack`. Raises as `open_configured`."""
     opened: list[tuple[str, Source]] = []
     for entry in config.sources:
-        source = open_configured(entry, config.base_dir)
+        source = open_one(entry, config.base_dir)
         stack.callback(source.close)
         opened.append((entry.id, source))
-    feeds = Feeds(opened)
+    feeds = Feeds(opened, {entry.id: int(entry.latency_ms * 1e6) for entry in config.sources})
     stack.callback(feeds.close)
     return feeds
 

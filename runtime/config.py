@@ -7,18 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from cada_edge.engine_key import Flavour, Precision
+from cada_edge.engine_key import Precision
 from cada_edge.runtime import wiring
 from cada_edge.runtime.control import CONTROL_WORDS
 from cada_edge.runtime.links.config import AnyLink, LinkConfig, ModbusServerConfig
 from cada_edge.runtime.page.config import PageConfig
 from cada_edge.runtime.registers import WORDS
+from cada_edge.runtime.runners.how import LineBackend
 from cada_edge.runtime.sinks.config import SinksConfig
 from cada_edge.runtime.sources.config import SourceConfig
 from cada_edge.runtime.stations_config import StationConfig
 from cada_edge.strict_yaml import Strict, read_mapping, validated
-
-LineBackend = Literal["ort"] | Flavour
 
 
 class LineConfig(Strict):
@@ -27,14 +26,15 @@ class LineConfig(Strict):
     Attributes:
         schema_: the file's version, 1 (``schema`` in the file).
         bundle: the model and its threshold.
-        backend: what runs the model: ONNX Runtime, or an engine built with ``cada-edge engine``.
+        backend: what runs the model: ONNX Runtime (``ort``), OpenVINO, or an engine built with ``cada-edge engine``;
+            ``auto`` takes what ``cada-edge tune`` found to be fastest here, else ONNX Runtime.
         precision: which of the bundle's graphs.
-        threads: threads inside an operator of ONNX Runtime; all cores where absent.
+        threads: threads inside an operator of ONNX Runtime or OpenVINO; all cores where absent.
         deadline_ms: from capture to verdict; a later one is undecided, never a pass.
         max_frames: stop after so many.
         sources: taken in turn.
         batch: most frames judged in one call of an engine; as many as there are sources where absent.
-            ONNX Runtime judges frame by frame.
+            ONNX Runtime and OpenVINO judge frame by frame.
         recipes: bundles that a PLC may select, by number.
         stations: places where parts are judged; one with every source where absent.
         links: PLCs that see a station and drive it.
@@ -45,7 +45,7 @@ class LineConfig(Strict):
 
     schema_: Literal[1] = Field(alias="schema")
     bundle: Path = Field(strict=False)
-    backend: LineBackend = "ort"
+    backend: LineBackend = "auto"
     precision: Precision = "fp32"
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     deadline_ms: Annotated[float, Field(gt=0, le=3_600_000)] | None = None

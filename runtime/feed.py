@@ -88,11 +88,22 @@ class Feed:
         error: Exception | None = None
         try:
             frames = self._source.frames()
-            while (demand := self._demands.get()) is not None and self._deliver(frames, demand):
+            while (demand := self._awaited(frames)) is not None and self._deliver(frames, demand):
                 pass
         except Exception as caught:  # noqa: BLE001  # handed to the line, which decides
             error = caught
         self._inbox.put(Arrival(self, None, error=error))
+
+    def _awaited(self, frames: Iterator[Frame]) -> Demand | None:
+        """The next demand; ``None`` at the end.
+
+        A source that is lost is opened again meanwhile, and its first picture forgotten: a
+        station without a camera is offline, takes no trigger and thus never asks for one.
+        """
+        while self._demands.empty() and not self._source.healthy() and not isinstance(self._source, Triggered):
+            if self._closed.is_set() or next(frames, None) is None:
+                return None
+        return self._demands.get()
 
     def _deliver(self, frames: Iterator[Frame], demand: Demand) -> bool:
         """Put the first frame that is new enough into the inbox; false when there is none any more."""

@@ -14,6 +14,8 @@ import numpy as np
 from cada_edge.runtime.judge import Judgement
 
 _LATENCIES_KEPT = 10_000
+_KINDS_KEPT = 500  # messages hold numbers and names: a line that runs for months must not keep every one
+_OTHERS = "other problems"
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,13 @@ class Problems:
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def note(self, component: str, error: Exception) -> None:
-        """Record one fault. Safe from any thread."""
+        """Record one fault. Safe from any thread. Kinds beyond the first 500 are told, and counted together."""
         message = str(error) or type(error).__name__
         with self._lock:
-            self._counts[component, message] += 1
-            count = self._counts[component, message]
+            new = (component, message) not in self._counts
+            kept = (component, _OTHERS) if new and len(self._counts) >= _KINDS_KEPT else (component, message)
+            self._counts[kept] += 1
+            count = 1 if new else self._counts[kept]
         if str(count).strip("0") == "1":
             # The fault is counted and in the summary: that nobody can be told must not become the next fault.
             with contextlib.suppress(Exception):

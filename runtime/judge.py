@@ -32,7 +32,7 @@ class Judgement:
 
 
 class Judge:
-    """Asks the runner and decides.
+    """Asks the runner and decides. For one thread at a time.
 
     Args:
         runner: the model.
@@ -50,12 +50,14 @@ class Judge:
     ) -> None:
         self._runner, self._threshold, self._clock = runner, threshold, clock
         self._deadline_ns = None if deadline_ms is None else int(deadline_ms * 1e6)
+        self._input = np.empty((0, *runner.spec.size_hw, 3), np.uint8)  # of the runner, written anew for each call
 
     def warm_up(self, rounds: int = 2, batch: int = 1) -> None:
         """Let the runner allocate and compile before the first part. Raises `EngineError`."""
-        blank = np.zeros((batch, *self._runner.spec.size_hw, 3), np.uint8)
+        self._reserve(batch)
+        self._input[:] = 0
         for _ in range(rounds):
-            self._runner.infer(blank)
+            self._runner.infer(self._input[:batch])
 
     def judge(self, frame: Frame, until_ns: int | None = None) -> Judgement:
         """The verdict for one frame; never raises for what the frame or the runner does.
@@ -70,7 +72,11 @@ class Judge:
         for job in jobs:
             job.judgement = self._refused(job)
         waiting = [job for job in jobs if job.judgement is None]
-        ready = [job for job in waiting if self._prepared(job)]
+        self._reserve(len(waiting))
+        ready: list[_Job] = []
+        for job in waiting:
+            if self._prepared(job, self._input[len(ready)]):
+                ready.append(job)
         if ready:
             self._infer(ready)
         return [job.judgement for job in jobs if job.judgement is not None]
@@ -84,18 +90,23 @@ class Judge:
         reason = f"frame is {status}" + (f": {frame.note}" if frame.note else "")
         return self._undecided(replace(frame, status=status), reason)
 
-    def _prepared(self, job: _Job) -> bool:
-        """Whether the picture became an input; a bad one must not spoil its neighbours."""
+    def _reserve(self, batch: int) -> None:
+        """Room for so many inputs, kept from call to call."""
+        if batch > len(self._input):
+            self._input = np.empty((batch, *self._runner.spec.size_hw, 3), np.uint8)
+
+    def _prepared(self, job: _Job, row: UInt8Array) -> bool:
+        """Whether the picture became an input, in `row`; a bad one must not spoil its neighbours."""
         try:
             assert job.frame.image is not None
-            job.picture = prepare(job.frame.image, self._runner.spec)
+            prepare(job.frame.image, self._runner.spec, row)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with a picture is a reject
             job.judgement = self._undecided(job.frame, f"no prediction: {error}", error=error)
         return job.judgement is None
 
     def _infer(self, jobs: Sequence[_Job]) -> None:
         try:
-            prediction = self._runner.infer(np.stack([job.picture for job in jobs if job.picture is not None]))
+            prediction = self._runner.infer(self._input[: len(jobs)])
         except Exception as error:  # noqa: BLE001  # any fault of a runner is a reject, not the end of the line
             for job in jobs:
                 job.judgement = self._undecided(job.frame, f"no prediction: {error}", error=error)
@@ -130,5 +141,4 @@ class _Job:
 
     frame: Frame
     until_ns: int | None
-    picture: UInt8Array | None = None
     judgement: Judgement | None = None

@@ -8,9 +8,17 @@ from contextlib import ExitStack
 from functools import partial
 
 from cada_edge.bundle import Bundle
-from cada_edge.runtime.assembly import ModelFiles, load_model, open_feeds, open_lookout, open_sinks, open_stations
+from cada_edge.runtime.assembly import (
+    ModelFiles,
+    Taps,
+    load_model,
+    open_feeds,
+    open_lookout,
+    open_sinks,
+    open_stations,
+)
 from cada_edge.runtime.config import LineConfig
-from cada_edge.runtime.feed import Arrival, Feeds
+from cada_edge.runtime.feed import Arrival, Feed, Feeds
 from cada_edge.runtime.handshake import Execute, Life, Published, Quiet
 from cada_edge.runtime.health import LineSummary, Problems, Tally
 from cada_edge.runtime.judge import Judgement
@@ -24,6 +32,7 @@ from cada_edge.runtime.stations import Stations, record
 from cada_edge.types import Verdict
 
 LIFE_PERIOD_S = 0.05
+_WAIT_S = 0.005  # how often to see whether a source that waits for its PLCs may go on
 OnVerdict = Callable[[Verdict], None]
 
 
@@ -51,6 +60,7 @@ class Line:
         self._problems, self._on_verdict, self._max_frames = problems, on_verdict, max_frames
         self._lookout, self._reloader = lookout or Lookout(), reloader or Reloader(no_reload)
         self._tally, self._quiet, self._stopped_by = Tally(), set[str](), ""
+        self._waiting = list[Feed]()
 
     def stop(self, reason: str = "stop") -> None:
         """End `run` after the frames it is at. Safe from a signal handler or any thread."""
@@ -96,7 +106,8 @@ class Line:
         self._hear()
         self._change_over()
         self._guard("page", self._look_out)
-        arrivals = self._feeds.take(LIFE_PERIOD_S, self._model.batch)
+        self._ask_next()
+        arrivals = self._feeds.take(_WAIT_S if self._waiting else LIFE_PERIOD_S, self._model.batch)
         self._judge([arrival for arrival in arrivals if arrival.frame is not None])
         for arrival in arrivals:
             if arrival.frame is None:
@@ -115,7 +126,17 @@ class Line:
                 self.stop("max_frames")
                 return
             if not self._triggered(arrival.feed.name):
-                arrival.feed.ask()
+                self._waiting.append(arrival.feed)
+        self._ask_next()
+
+    def _ask_next(self) -> None:
+        """Have every free-running source take its next picture whose PLCs keep up."""
+        waiting, self._waiting = self._waiting, []
+        for feed in waiting:
+            if self._stations is not None and self._stations.ahead(feed.name):
+                self._waiting.append(feed)
+            else:
+                feed.ask()
 
     def _publish(self, source: str, judgement: Judgement) -> None:
         verdict, frame, prediction = judgement.verdict, judgement.frame, judgement.prediction
@@ -219,6 +240,50 @@ class Line:
             self._problems.note(component, error)
 
 
+def open_line(
+    config: LineConfig,
+    problems: Problems,
+    opened: ExitStack,
+    *,
+    on_verdict: OnVerdict | None = None,
+    reloader: Reloader | None = None,
+    taps: Taps = Taps(),  # noqa: B008  # immutable
+) -> Line:
+    """The line that `config` describes, ready for `Line.run`, which closes it; `opened` closes what it shares.
+
+    Args:
+        config: from `load_config`.
+        problems: takes what goes wrong on the way.
+        opened: closed after the line has run.
+        on_verdict: as of `run_line`.
+        reloader: where another model comes from; nowhere by default.
+        taps: what somebody who measures puts in.
+
+    Raises:
+        CadaEdgeError: as `run_line`.
+    """
+    bundle = Bundle.read(config.bundle)
+    model = load_model(config, config.bundle, bundle, taps.runner)
+    opened.callback(model.close)
+    lookout = open_lookout(config, bundle, problems.note, opened)
+    with ExitStack() as until_line:
+        feeds = open_feeds(config, until_line, taps.source)
+        stations = open_stations(config, feeds.ask, partial(problems.note, "PLC"), until_line)
+        sinks = [*open_sinks(config, bundle, problems.note, until_line), *taps.sinks]
+        until_line.pop_all()
+    return Line(
+        model,
+        feeds,
+        stations,
+        sinks,
+        problems=problems,
+        on_verdict=on_verdict,
+        max_frames=config.max_frames,
+        lookout=lookout,
+        reloader=reloader,
+    )
+
+
 def run_line(
     config: LineConfig,
     on_verdict: OnVerdict | None = None,
@@ -241,26 +306,7 @@ def run_line(
     problems = Problems(on_problem or ProblemLog())
     pending: list[str] = []
     with ExitStack() as opened, stop_on_signals(pending.append) as redirect:
-        bundle = Bundle.read(config.bundle)
-        model = load_model(config, config.bundle, bundle)
-        opened.callback(model.close)
-        lookout = open_lookout(config, bundle, problems.note, opened)
-        with ExitStack() as until_line:
-            feeds = open_feeds(config, until_line)
-            stations = open_stations(config, feeds.ask, partial(problems.note, "PLC"), until_line)
-            sinks = open_sinks(config, bundle, problems.note, until_line)
-            until_line.pop_all()
-        line = Line(
-            model,
-            feeds,
-            stations,
-            sinks,
-            problems=problems,
-            on_verdict=on_verdict,
-            max_frames=config.max_frames,
-            lookout=lookout,
-            reloader=Reloader(ModelFiles(config).load),
-        )
+        line = open_line(config, problems, opened, on_verdict=on_verdict, reloader=Reloader(ModelFiles(config).load))
         redirect(line.stop)
         for reason in pending:
             line.stop(reason)

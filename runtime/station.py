@@ -323,9 +323,13 @@ class Station:
             OfflineReason.SOURCE_LOST: not life.sources_well,
             OfflineReason.REQUESTED: ControlFlag.SET_OFFLINE in self._control.flags,
             OfflineReason.PLC_LOST: watched and now_ns - self._plc_moved_ns >= options.plc_stale_ns,
-            OfflineReason.RELOADING: life.reload and self._part is None,
+            OfflineReason.RELOADING: life.reload and self._part is None and self._acknowledged(now_ns),
         }
         return next((reason for reason, holds in reasons.items() if holds), OfflineReason.NONE)
+
+    def _acknowledged(self, now_ns: int) -> bool:
+        """Whether the PLC has taken the result that shows, or will not say so any more."""
+        return self._ack_until_ns is None or now_ns >= self._ack_until_ns
 
     def _go(self, reason: OfflineReason, now_ns: int) -> None:
         if reason is OfflineReason.NONE and self._state is State.OFFLINE:
@@ -354,9 +358,9 @@ class Station:
             result = self._waiting.popleft()
             self._block = replace(self._block, waiting=len(self._waiting))
             self._show(result, now_ns)
-        waived = self._ack_until_ns is None or now_ns >= self._ack_until_ns
-        free = self._buffering() or (waived and not acknowledging)
-        if self._state is State.RESULT and free and ControlFlag.TRIGGER not in self._control.flags:
+        free = self._buffering() or (self._acknowledged(now_ns) and not acknowledging)
+        changing = self._life is not None and self._life.reload  # takes no part more, or it would never come to it
+        if self._state is State.RESULT and free and not changing and ControlFlag.TRIGGER not in self._control.flags:
             self._state = State.READY
 
     def _buffering(self) -> bool:

@@ -11,6 +11,7 @@ from cada_edge.runtime.feed import Demand
 from cada_edge.runtime.handshake import Acquire, Life, Published
 from cada_edge.runtime.judge import Judgement
 from cada_edge.runtime.outcome import Outcome, outcome
+from cada_edge.runtime.pace import Pace
 from cada_edge.runtime.parts import Parts
 from cada_edge.runtime.plc.client import PlcProcess
 from cada_edge.runtime.plc.wire import Acquired, CommandEnded, Health, Packet, Setup
@@ -18,6 +19,7 @@ from cada_edge.runtime.records.rows import ResultRecord
 from cada_edge.runtime.registers import WORST_SCORE, Alarm, ResultFlag
 from cada_edge.types import Status
 
+_LIFE_NEWS_NS = 20_000_000  # a fifth of the shortest `stale_ms`
 OnDemand = Callable[[str, Demand], None]
 
 
@@ -39,6 +41,8 @@ class Stations:
         self._of_source = {source: one.id for one in setup.stations for source in one.sources}
         self._on_demand, self._unsent = on_demand, list[Packet]()
         self._parts = {station.id: Parts(station.sources) for station in setup.stations}
+        self._paces = {station.id: Pace() for station in setup.stations}
+        self._told_life: dict[str, Life] = {}
         self._plc = PlcProcess(setup, self._trigger, on_problem)
 
     @property
@@ -64,6 +68,11 @@ class Stations:
         station = self._of_source.get(source)
         return station is not None and self._setups[station].options.mode == "triggered"
 
+    def ahead(self, source: str) -> bool:
+        """Whether a free-running source should wait: its PLCs have not been shown what was judged before."""
+        station = self._of_source.get(source)
+        return station is not None and self._paces[station].ahead(time.monotonic_ns())
+
     def live(self, life: Life, lost: Iterable[str], drift: Mapping[str, Alarm]) -> None:
         """Give every station a sign of life. Raises `LinkError`.
 
@@ -77,7 +86,7 @@ class Stations:
             alarms = Alarm(0)
             for source in station.sources:
                 alarms |= drift.get(source, Alarm(0))
-            self._plc.send(replace(life, sources_well=gone.isdisjoint(station.sources), drift=alarms), station.id)
+            self._tell(replace(life, sources_well=gone.isdisjoint(station.sources), drift=alarms), station.id)
 
     def taken(self, source: str, part: int | None) -> None:
         """A picture has come. Raises `LinkError`."""
@@ -102,7 +111,11 @@ class Stations:
     def told(self) -> list[Packet]:
         """What stations said since the last call: results, commands, quiet."""
         unsent, self._unsent = self._unsent, []
-        return unsent + self._plc.packets()
+        packets = self._plc.packets()
+        for message, station in packets:
+            if isinstance(message, Published):
+                self._paces[station].answered(time.monotonic_ns())
+        return unsent + packets
 
     def stop(self) -> None:
         """Show the safe state from now on."""
@@ -112,9 +125,18 @@ class Stations:
         """Let the safe state be seen, then hang up. `told` still gives what was said until then."""
         self._plc.close()
 
+    def _tell(self, life: Life, station: str) -> None:
+        """A sign of life, unless it says what one said a moment ago."""
+        before = self._told_life.get(station, Life(0))
+        old = life.t_sent_ns - before.t_sent_ns >= _LIFE_NEWS_NS
+        if old or replace(life, t_sent_ns=before.t_sent_ns) != before:
+            self._plc.send(life, station)
+            self._told_life[station] = life
+
     def _publish(self, decided: Outcome, station: str) -> None:
         try:
             self._plc.send(decided, station)
+            self._paces[station].sent(time.monotonic_ns())
         except LinkError:
             now_ns = time.monotonic_ns()
             lost = Published(0, 0, 0, decided, decided.t_capture_ns, now_ns, "not shown: the PLC process was away")

@@ -254,6 +254,17 @@ def test_any_size_fits_any_input(height: int, width: int, spec: ImageSpec) -> No
     assert (fitted == (10, 20, 30)).all()
 
 
+@settings(max_examples=60)
+@given(height=st.integers(1, 300), width=st.integers(1, 300), spec=st.sampled_from([STRETCH, LETTERBOX]))
+def test_a_picture_is_prepared_in_place(height: int, width: int, spec: ImageSpec) -> None:
+    """Written into an array of the caller's, the input is the same, whatever was there before."""
+    image = np.random.default_rng(height * 300 + width).integers(0, 256, (height, width, 3), np.uint8)
+    rows = np.full((2, *spec.size_hw, 3), 77, np.uint8)
+    assert np.shares_memory(imaging.prepare(image, spec, rows[1]), rows)
+    assert np.array_equal(rows[1], imaging.prepare(image, spec))
+    assert (rows[0] == 77).all()
+
+
 def test_letterbox_centres_the_picture_on_the_mean_colour() -> None:
     """The aspect ratio stays; what is left over is the mean colour, equal on both sides."""
     fitted = imaging.prepare(np.full((50, 50, 3), 255, np.uint8), LETTERBOX)

@@ -69,6 +69,7 @@ COMMANDS = {
     "engine": Command("export", "Build a TensorRT engine of the bundle's graph, on the device that will run it."),
     "plugin": Command("export", "Build the TensorRT plugin on this device, or say what a build would use."),
     "benchmark": Command("runtime", "Measure how long an inspection takes here, stage by stage, camera to signal."),
+    "tune": Command("runtime", "Find the fastest way to run a bundle on this machine, and keep it."),
     "run": Command("runtime", "Run a line: camera in, verdicts out to the PLC."),
     "check": Command("runtime", "Dial every model, camera, PLC and sink of a line; change nothing."),
     "source": Command("runtime", "Open a camera and show age, drops and quality of its frames; record a flat field."),

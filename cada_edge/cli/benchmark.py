@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -14,6 +14,7 @@ from cada_edge.cli._benchmark_tables import show, show_ratios
 from cada_edge.cli._progress import stage_progress
 from cada_edge.engine_key import Precision
 from cada_edge.errors import ConfigError
+from cada_edge.runtime.assembly import how
 from cada_edge.runtime.benchmark.budget import Budget
 from cada_edge.runtime.benchmark.compare import compare_files
 from cada_edge.runtime.benchmark.inspection import Target
@@ -25,7 +26,7 @@ from cada_edge.runtime.benchmark.runner import threshold_of
 from cada_edge.runtime.benchmark.setting import Setting, parse_affinity
 from cada_edge.runtime.config import LineConfig, load_config
 
-Backend = Literal["ort", "tensorrt", "tensorrt-rtx"]
+Backend = Literal["auto", "ort", "openvino", "tensorrt", "tensorrt-rtx"]
 _BACKENDS: dict[str, Backend] = {name: name for name in get_args(Backend)}
 _EXCEEDED = 1
 
@@ -33,11 +34,11 @@ _EXCEEDED = 1
 def benchmark(
     bundle: Annotated[Path | None, typer.Argument(help="Exported bundle with a threshold.", metavar="BUNDLE")] = None,
     *,
-    backend: Annotated[Backend | None, typer.Option(help="What runs the model; ort without a line.")] = None,
+    backend: Annotated[Backend | None, typer.Option(help="What runs the model; auto without a line.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Which of the bundle's graphs runs.")] = None,
-    batch: Annotated[int, typer.Option(help="Pictures in one call of the model.")] = 1,
+    batch: Annotated[int | None, typer.Option(help="Pictures in one call of the model; 1 without a line.")] = None,
     cameras: Annotated[int | None, typer.Option(help="Pictures that come at a time; as many as --batch.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads inside an operator of ONNX Runtime; all cores.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads inside an operator; all cores, or as tuned.")] = None,
     affinity: Annotated[str, typer.Option(metavar="0,2-3", help="Cores to run on.")] = "",
     n: Annotated[int, typer.Option("--n", help="Frames counted; p99 needs 299, p99.9 needs 2995.")] = 300,
     warmup: Annotated[int, typer.Option(help="Frames before them that are not counted.")] = 30,
@@ -72,12 +73,12 @@ def benchmark(
         show_ratios({name: asdict(one) for name, one in found.items()}, ours.name, theirs.name, console)
         return
     setting = Setting(
-        backend or "ort", precision or "fp32", batch, cameras, threads,
+        backend or "auto", precision or "fp32", batch or 1, cameras, threads,
         parse_affinity(affinity) if affinity else (), n, warmup, rate, seed,
     )  # fmt: skip
     limit = Budget.parse(budget, n) if budget else None
     config = None if line is None else load_config(line)
-    targets = [_first(bundle, config, setting, backend, precision)]
+    targets = [_first(bundle, config, setting, _Said(backend, precision, batch))]
     if against:
         targets.append(_second(against, targets[0], line))
     with stage_progress(Console(stderr=True)) as progress:
@@ -95,22 +96,37 @@ def benchmark(
         raise typer.Exit(_EXCEEDED)
 
 
-def _first(
-    path: Path | None, config: LineConfig | None, setting: Setting, backend: Backend | None,
-    precision: Precision | None,
-) -> Target:  # fmt: skip
+@dataclass(frozen=True)
+class _Said:
+    """What the command line says itself, and a line otherwise."""
+
+    backend: Backend | None
+    precision: Precision | None
+    batch: int | None
+
+
+def _first(path: Path | None, config: LineConfig | None, setting: Setting, said: _Said) -> Target:
     """The bundle named, or the line's own; a line's settings hold where the command line says nothing."""
     if config is not None:
-        own = replace(
-            setting, backend=backend or config.backend, precision=precision or config.precision,
-            threads=setting.threads or config.threads, cameras=max(len(config.sources), setting.batch),
-        )  # fmt: skip
-        return line_target(config, own, path)
+        return line_target(config, _of_line(config, setting, said), path)
     if path is None:
         raise ConfigError("BUNDLE: got nothing, expected a bundle, --line line.yaml or --compare A.json B.json")
     target = Target(path, Bundle.read(path), setting)
     threshold_of(target.bundle, path)
     return target
+
+
+def _of_line(config: LineConfig, setting: Setting, said: _Said) -> Setting:
+    changed = {"backend": said.backend or config.backend, "precision": said.precision or config.precision}
+    used = how(config.model_copy(update={**changed, "batch": said.batch or config.batch}))
+    if said.batch not in {None, used.batch}:
+        raise ConfigError(
+            f"--batch: got {said.batch}, but {used.backend} on a line judges one frame a call; leave it out"
+        )
+    return replace(
+        setting, backend=used.backend, precision=used.precision, batch=used.batch,
+        threads=setting.threads or config.threads, cameras=max(len(config.sources), used.batch),
+    )  # fmt: skip
 
 
 def _second(text: str, first: Target, line: Path | None) -> Target:

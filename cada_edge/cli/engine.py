@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -16,10 +17,12 @@ from rich.table import Table
 from cada_edge.bundle import Bundle
 from cada_edge.cli._progress import stage_progress
 from cada_edge.engine_key import Flavour, Precision, graph_name, how_to_get
-from cada_edge.engine_store import StoredEngine, engines_folder, stored_engines
-from cada_edge.errors import BundleError, ConfigError, PluginMissingError
+from cada_edge.engine_store import StoredEngine, Survey, engines_folder, survey
+from cada_edge.errors import BundleError, ConfigError, EngineError, PluginMissingError
 from cada_edge.export.engine import EngineConfig, build_engine
 from cada_edge.export.plugin import cached_plugin
+
+_DAMAGED = 1
 
 
 class Action(str, Enum):
@@ -53,11 +56,12 @@ def engine(
 
     An engine fits one device and one TensorRT release, so it is no part of the bundle: it
     lies in BUNDLE.engines, under its key. The types are those of the graph: FP32, FP16 or
-    INT8 as `cada-edge export` wrote it.
+    INT8 as `cada-edge export` wrote it. info holds every plan and plugin to its sidecar, on any
+    machine, and leaves with 1 where one is damaged.
     """
     folder = engines_folder(bundle)
     if action is Action.info:
-        _info(bundle, stored_engines(folder), as_json)
+        _info(bundle, survey(folder), as_json)
         return
     loaded, sizes = Bundle.read(bundle), parse_batch(batch)
     loaded.file(graph_name(precision), how_to_get(precision))
@@ -65,16 +69,30 @@ def engine(
     config = replace(config, plugin=_library(plugin))
     with stage_progress(Console(stderr=True)) as progress:
         built = build_engine(loaded, folder, config, progress)
-    _show([built], as_json)
+    _show([built], {}, as_json)
 
 
-def _info(bundle: Path, found: list[StoredEngine], as_json: bool) -> None:
-    if found or as_json:
-        _show(found, as_json)
+def _info(bundle: Path, found: Survey, as_json: bool) -> None:
+    if found.engines or found.unreadable or as_json:
+        damaged = {**found.unreadable, **_damaged(found.engines)}
+        _show(found.engines, damaged, as_json)
+        if damaged:
+            raise typer.Exit(_DAMAGED)
         return
     if not bundle.is_file():
         raise BundleError(f"{bundle} is not there, nor are engines beside it; give the path of a bundle")
     typer.echo(f"no engine beside {bundle}; on the device that will run it: cada-edge engine build {bundle}")
+
+
+def _damaged(engines: Sequence[StoredEngine]) -> dict[Path, str]:
+    """Folders of those whose plan or plugin is not what the sidecar says, and how it differs."""
+    found = {}
+    for one in engines:
+        try:
+            one.check()
+        except EngineError as error:  # noqa: PERF203  # a handful of files
+            found[one.folder] = str(error)
+    return found
 
 
 def _library(plugin: str) -> Path | None:
@@ -99,11 +117,25 @@ def parse_batch(text: str) -> tuple[int, int, int]:
     return first, usual, last
 
 
-def _show(engines: list[StoredEngine], as_json: bool) -> None:
+def _show(engines: Sequence[StoredEngine], damaged: Mapping[Path, str], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps([_row(e) for e in engines], indent=1))
+        unreadable = [folder for folder in damaged if folder not in {one.folder for one in engines}]
+        rows = [{"folder": str(folder), "damaged": damaged[folder]} for folder in unreadable]
+        rows += [_row(one, damaged.get(one.folder)) for one in engines]
+        typer.echo(json.dumps(rows, indent=1))
         return
-    table = Table("TensorRT", "GPU", "type", "batch", "plugin", "convs", "MiB", "key", box=SIMPLE_HEAD, pad_edge=False)
+    console = Console(soft_wrap=True, markup=False)
+    if engines:
+        console.print(_table(engines, damaged))
+    for folder in dict.fromkeys(path.parent for path in (*(one.folder for one in engines), *damaged)):
+        console.print(f"in {folder}", highlight=False)
+    for folder, why in damaged.items():
+        console.print(f"{folder.name}: DAMAGED: {why}", highlight=False)
+
+
+def _table(engines: Sequence[StoredEngine], damaged: Mapping[Path, str]) -> Table:
+    headings = ("TensorRT", "GPU", "type", "batch", "plugin", "convs", "MiB", "key", "files")
+    table = Table(*headings, box=SIMPLE_HEAD, pad_edge=False)
     for one in engines:
         record, key = one.record, one.record.key
         convolutions = "\n".join(f"{count} {kind}" for kind, count in record.kernels.convolutions.items()) or "-"
@@ -116,12 +148,10 @@ def _show(engines: list[StoredEngine], as_json: bool) -> None:
             convolutions,
             f"{record.plan_bytes / 2**20:.1f}",
             one.folder.name,
+            "DAMAGED" if one.folder in damaged else "ok",
         )
-    console = Console(soft_wrap=True, markup=False)
-    console.print(table)
-    for folder in dict.fromkeys(one.folder.parent for one in engines):
-        console.print(f"in {folder}", highlight=False)
+    return table
 
 
-def _row(one: StoredEngine) -> dict[str, Any]:
-    return {"folder": str(one.folder), **json.loads(one.record.to_json())}
+def _row(one: StoredEngine, damaged: str | None) -> dict[str, Any]:
+    return {"folder": str(one.folder), "damaged": damaged, **json.loads(one.record.to_json())}

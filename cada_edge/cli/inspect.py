@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,8 @@ from rich.table import Table
 
 from cada_edge.bundle import Bundle, Stage
 from cada_edge.cli._summary import describe
+from cada_edge.runtime.runners.how import How
+from cada_edge.runtime.tune.store import tuned
 
 
 def inspect(
@@ -21,6 +24,8 @@ def inspect(
     """Verify a bundle and show what is in it; leaves with 1 when it cannot be trusted."""
     checked = Bundle.read(bundle)
     summary = describe(checked)
+    how = asdict(tuned(checked, bundle, How("auto")))
+    summary["runs_here"] = {key: how[key] for key in ("backend", "threads", "graph")}
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
     else:
@@ -32,6 +37,7 @@ def _render(path: Path, summary: dict[str, Any], stages: tuple[Stage, ...], cons
     facts = Table(show_header=False, box=None)
     for name in ("input", "score", "detector", "head", "threshold", "images", "exported"):
         facts.add_row(name, summary["words"][name])
+    facts.add_row("runs here", _way(summary["runs_here"]))
     console.print(facts)
     files = Table("file", "bytes", "sha256 begins")
     for file in summary["files"]:
@@ -39,6 +45,14 @@ def _render(path: Path, summary: dict[str, Any], stages: tuple[Stage, ...], cons
     console.print(files)
     for stage in stages:
         _render_stage(stage, console)
+
+
+def _way(runs: dict[str, Any]) -> str:
+    """What `backend: auto` means on this machine."""
+    plain = asdict(How("ort"))
+    if all(runs[key] == plain[key] for key in runs):
+        return "with ONNX Runtime as it comes; `cada-edge tune` looks for something faster"
+    return f"with {runs['backend']}, {runs['threads'] or 'all'} threads, as `cada-edge tune` found"
 
 
 def _render_stage(stage: Stage, console: Console) -> None:

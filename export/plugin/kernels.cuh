@@ -148,7 +148,7 @@ __device__ inline Between between(int i, int source, int target) {
 
 // A neighbour without a share has no say, be it infinite: a map of the same size stays as it is.
 __device__ inline float blend(float low, float high, float share) {
-    return share == 0.0f ? low : fmaf(share, high, (1.0f - share) * low);
+    return share == 0.0f ? low : (1.0f - share) * low + share * high;
 }
 
 __device__ inline float upsampled(const Layer& layer, size_t image, int row, int column, int rows, int columns) {
@@ -162,8 +162,8 @@ __device__ inline float upsampled(const Layer& layer, size_t image, int row, int
 }
 
 __device__ inline float mean_of_layers(const MapArguments& arguments, size_t image, int row, int column) {
-    float sum = 0.0f;
-    for (int i = 0; i < arguments.layers; ++i) {
+    float sum = upsampled(arguments.layer[0], image, row, column, arguments.rows, arguments.columns);
+    for (int i = 1; i < arguments.layers; ++i) {
         sum += upsampled(arguments.layer[i], image, row, column, arguments.rows, arguments.columns);
     }
     return sum / static_cast<float>(arguments.layers);
@@ -181,8 +181,8 @@ __device__ inline void fill_halo(const MapArguments& a, size_t image, int top, i
 }
 
 __device__ inline float weighted(const MapArguments& a, const float* cells, int stride) {
-    float sum = 0.0f;
-    for (int t = 0; t < a.taps; ++t) sum = fmaf(a.window[t], cells[t * stride], sum);
+    float sum = a.window[0] * cells[0];
+    for (int t = 1; t < a.taps; ++t) sum += a.window[t] * cells[t * stride];
     return sum;
 }
 

@@ -8,24 +8,24 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-import numpy as np
+from typing import Any, cast
 
 import cada_edge
-from cada_edge.decision import decide
 from cada_edge.errors import EngineError
-from cada_edge.imaging import prepare
+from cada_edge.protocols import Runner
 from cada_edge.runtime.benchmark import mtrace
 from cada_edge.runtime.benchmark.inspection import Target
-from cada_edge.types import Frame
+from cada_edge.runtime.judge import Judge
+from cada_edge.types import Frame, Prediction, UInt8Array
 
-_TIMEOUT_S, _FRAMES, _WARM, _OVER = 300.0, 20, 5, 99
+_TIMEOUT_S, _FRAMES, _WARM = 300.0, 20, 5
 HOT = ("copy", "infer", "decide")
+_COPY, _INFER, _DECIDE, _OVER = 0, 1, 2, 99
 
 
 def cold_start(target: Target, picture: Path, runs: int = 3) -> list[dict[str, float]]:
@@ -77,62 +77,83 @@ def main(order: dict[str, Any], started_ns: int) -> dict[str, Any]:
     from cada_edge.bundle import Bundle  # noqa: PLC0415  # this import is timed
     from cada_edge.imaging import read_image  # noqa: PLC0415  # as above
     from cada_edge.runtime.benchmark.machine import memory  # noqa: PLC0415  # as above
-    from cada_edge.runtime.benchmark.runner import open_runner  # noqa: PLC0415  # as above
     from cada_edge.runtime.benchmark.setting import Setting  # noqa: PLC0415  # as above
+    from cada_edge.runtime.runners.open import open_runner  # noqa: PLC0415  # as above
 
     setting = Setting(**{**order["setting"], "affinity": tuple(order["setting"]["affinity"])})
     times, path = {"imported_ms": _since(started_ns)}, Path(order["bundle"])
     bundle = Bundle.read(path)
     times["bundle_read_ms"] = _since(started_ns)
-    with open_runner(setting, bundle, path) as runner:
+    with open_runner(bundle, path, setting.how()) as runner:
         times["model_open_ms"] = _since(started_ns)
         image = read_image(Path(order["picture"]))
-        judge = partial(_inspect, image, runner, bundle, setting.batch)
+        marks = _Marks()
+        judge = Judge(cast(Runner, _MarkedRunner(runner, marks)), bundle.manifest.threshold)
+        judged = partial(_judged, judge, image, setting.batch, marks)
         begun_ns = time.monotonic_ns()
-        judge(None)
+        judged()
         times["first_verdict_ms"] = _since(started_ns)
         times["first_frame_ms"] = _since(begun_ns)
         for _ in range(_WARM):
             begun_ns = time.monotonic_ns()
-            judge(None)
+            judged()
         times["warm_frame_ms"] = _since(begun_ns)
         if order["what"] == "cold":
             return {**times, **memory()}
-        return _count(judge)
+        return _count(judged, marks)
 
 
-def _count(judge: Any) -> dict[str, Any]:
-    traced = mtrace.Tracer() if mtrace.LIBRARY in os.environ.get("LD_PRELOAD", "") else None
-    if traced is not None:
-        traced.start()
+def _count(judged: Callable[[], None], marks: _Marks) -> dict[str, Any]:
+    if mtrace.LIBRARY in os.environ.get("LD_PRELOAD", ""):
+        marks.tracer = mtrace.Tracer()
+        marks.tracer.start()
         for _ in range(_FRAMES):
-            judge(traced)
-        traced.stop()
+            judged()
+        marks.tracer.stop()
+        marks.tracer = None
     tracemalloc.start()
-    judge(None)
+    judged()
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
-    judge(None)
+    judged()
     return {"python_peak_bytes": tracemalloc.get_traced_memory()[1] - before}
 
 
-def _inspect(image: Any, runner: Any, bundle: Any, batch: int, tracer: mtrace.Tracer | None) -> None:
-    """One call of the model with all around it, as `Judge` does it."""
-    mark = tracer.mark if tracer else _no_mark
-    mark(0)
-    pictures = np.stack([prepare(image, runner.spec)] * batch)
-    mark(1)
-    prediction = runner.infer(pictures)
-    mark(2)
-    for row in range(batch):
-        now_ns = time.monotonic_ns()
-        one = prediction if batch == 1 else prediction.take([row])
-        decide(Frame(image, "benchmark", row, now_ns, now_ns), one, bundle.manifest.threshold, now_ns)
-    mark(_OVER)
+def _judged(judge: Judge, image: UInt8Array, batch: int, marks: _Marks) -> None:
+    """One call of the model with all around it, as on the line."""
+    now_ns = time.monotonic_ns()
+    frames = [(Frame(image, "benchmark", row, now_ns, now_ns), None) for row in range(batch)]
+    marks(_COPY)
+    judgements = judge.judge_all(frames)
+    marks(_OVER)
+    for judgement in judgements:
+        if judgement.error is not None:
+            raise judgement.error
 
 
-def _no_mark(_number: int) -> None:
-    """Nothing is traced."""
+class _MarkedRunner:
+    """A runner that marks where its call begins and ends."""
+
+    def __init__(self, runner: Any, mark: Callable[[int], None]) -> None:
+        self._runner, self._mark, self.spec = runner, mark, runner.spec
+
+    def infer(self, batch: UInt8Array) -> Prediction:
+        """As the runner."""
+        self._mark(_INFER)
+        found: Prediction = self._runner.infer(batch)
+        self._mark(_DECIDE)
+        return found
+
+
+class _Marks:
+    """The marks of a trace, once there is one."""
+
+    def __init__(self) -> None:
+        self.tracer: mtrace.Tracer | None = None
+
+    def __call__(self, number: int) -> None:
+        if self.tracer is not None:
+            self.tracer.mark(number)
 
 
 def _since(start_ns: int) -> float:

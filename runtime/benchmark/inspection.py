@@ -16,7 +16,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,12 @@ from cada_edge.imaging import read_image
 from cada_edge.runtime.benchmark.outlet import SOURCE, Outlet
 from cada_edge.runtime.benchmark.pacing import Clock, SystemClock, closed_loop, open_loop
 from cada_edge.runtime.benchmark.result import TOTAL, Samples
-from cada_edge.runtime.benchmark.runner import TimedRunner, open_runner, threshold_of
+from cada_edge.runtime.benchmark.runner import TimedRunner, threshold_of
 from cada_edge.runtime.benchmark.setting import Setting
 from cada_edge.runtime.judge import Judge, Judgement
+from cada_edge.runtime.runners.how import How
+from cada_edge.runtime.runners.open import open_runner
+from cada_edge.runtime.tune.store import tuned
 from cada_edge.types import Frame
 
 Progress = Callable[[int, int], None]
@@ -48,16 +52,23 @@ class Target:
     bundle: Bundle
     setting: Setting
 
+    @cached_property
+    def how(self) -> How:
+        """It is run; where the setting says ``auto``, what that means here."""
+        how = self.setting.how()
+        return tuned(self.bundle, self.path, how) if how.backend == "auto" else how
+
     @property
     def name(self) -> str:
         """For people."""
-        return f"{self.path.name} {self.setting.backend} {self.setting.precision}"
+        way = self.how.backend if self.setting.backend == "auto" else ""
+        return f"{self.path.name} {self.setting.backend} {f'({way}) ' if way else ''}{self.setting.precision}"
 
     def facts(self) -> dict[str, Any]:
         """What was measured."""
         manifest = self.bundle.manifest
         model = {"bundle": self.path.name, "sha256": self.bundle.sha256, "detector": manifest.detector.kind}
-        return {**model, "size_hw": list(manifest.spec.size_hw), **self.setting.to_json()}
+        return {**model, "size_hw": list(manifest.spec.size_hw), **self.setting.to_json(), "how": asdict(self.how)}
 
 
 class Inspection:
@@ -70,7 +81,7 @@ class Inspection:
         self.samples = Samples(target.name, target.facts())
         self._setting, self._paths, self._outlet = target.setting, paths, outlet
         threshold = threshold_of(target.bundle, target.path)
-        self._runner = TimedRunner(open_runner(target.setting, target.bundle, target.path))
+        self._runner = TimedRunner(open_runner(target.bundle, target.path, target.how))
         self._judge = Judge(self._runner, threshold)
         self._next, self._verdicts = 0, Counter[str]()
 

@@ -2,67 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cada_edge.bundle import Bundle
 from cada_edge.errors import ConfigError, SourceError
-from cada_edge.protocols import Source
-from cada_edge.runtime.assembly import open_feeds, open_sinks, open_stations
+from cada_edge.protocols import Runner, Source
+from cada_edge.runtime.assembly import Taps
 from cada_edge.runtime.benchmark.inspection import Progress, Target
-from cada_edge.runtime.benchmark.result import TOTAL, Samples
-from cada_edge.runtime.benchmark.runner import TimedRunner, open_runner, threshold_of
+from cada_edge.runtime.benchmark.result import STAGES, TOTAL, Samples
+from cada_edge.runtime.benchmark.runner import TimedRunner, threshold_of
+from cada_edge.runtime.benchmark.schedule import FILES, check_source, open_scheduled
 from cada_edge.runtime.benchmark.setting import Setting
 from cada_edge.runtime.config import LineConfig
-from cada_edge.runtime.drift import DriftMonitor, Reference
-from cada_edge.runtime.feed import Feeds
 from cada_edge.runtime.health import Problems
-from cada_edge.runtime.judge import Judge
-from cada_edge.runtime.line import Line
-from cada_edge.runtime.model import Model
+from cada_edge.runtime.line import Line, open_line
 from cada_edge.runtime.records.rows import ResultRecord
-from cada_edge.runtime.registers import model_checksum
 from cada_edge.runtime.sinks.isolated import IsolatedSink
-from cada_edge.runtime.sources.folder import FolderSource
+from cada_edge.runtime.sources.config import SourceConfig
 from cada_edge.runtime.sources.uri import parse
 from cada_edge.types import Frame, Prediction, Verdict
 
-FIRST_FRAME_S = 15.0
-
-
-class ScheduledSource:
-    """A folder's pictures, each captured at its time of a fixed schedule, however late it is fetched."""
-
-    def __init__(self, source: FolderSource, rate_fps: float) -> None:
-        self._source, self._period_ns = source, round(1e9 / rate_fps)
-        self._stop = threading.Event()
-
-    def frames(self) -> Iterator[Frame]:
-        """The pictures, for ever."""
-        start_ns, frames = time.monotonic_ns(), self._source.frames()
-        for number in itertools.count(1):
-            due_ns = start_ns + number * self._period_ns
-            if self._stop.wait(max(0.0, (due_ns - time.monotonic_ns()) / 1e9)):
-                return
-            frame = next(frames, None)  # read after it was due: that takes part of its time
-            if frame is None:
-                return
-            yield replace(frame, t_capture_ns=due_ns, t_arrival_ns=max(time.monotonic_ns(), due_ns))
-
-    def healthy(self) -> bool:
-        """Until `close`."""
-        return not self._stop.is_set()
-
-    def close(self) -> None:
-        """End `frames`."""
-        self._stop.set()
-        self._source.close()
+SILENCE_S = 15.0
 
 
 class Notebook:
@@ -93,102 +56,107 @@ class Notebook:
         """Nothing is open."""
 
 
+class _Tap:
+    """Lets the line be as it is and keeps the times of its frames.
+
+    Args:
+        setting: how many frames, and when they are due.
+        problems: takes what goes wrong on the way.
+        total: frames, those of the warm-up included.
+    """
+
+    def __init__(self, setting: Setting, problems: Problems, total: int) -> None:
+        self._rate_fps, self._keep = setting.rate_fps, 2 * total
+        self.notebook = Notebook()
+        self.spans = list[TimedRunner]()
+        sink = IsolatedSink(self.notebook, "benchmark", problems.note, depth=4 * total, pictures=False)
+        self.taps = Taps(self._time, self._open, (sink,))
+
+    def _time(self, runner: Runner) -> Runner:
+        self.spans.append(TimedRunner(runner, self._keep))
+        return self.spans[-1]
+
+    def _open(self, config: SourceConfig, base_dir: Path) -> Source:
+        return open_scheduled(config, base_dir, self._rate_fps)
+
+
 def measure_line(config: LineConfig, target: Target, progress: Progress) -> Samples:
     """Run the line of `config` for so many frames and say how long each took.
 
+    The line is opened by what `cada-edge run` opens it with; files play over and over.
+
     Raises:
-        ConfigError: the line has no PLC, waits for triggers, or its source is slower than the rate asked for.
-        SourceError: no frame came.
+        ConfigError: the line has no PLC or waits for triggers, or a source cannot be had at the rate asked for.
+        SourceError: no frame came for a while.
         CadaEdgeError: as `run_line`.
     """
     setting = target.setting
-    _check(config, setting)
+    check_line(config, setting)
     threshold_of(target.bundle, target.path)
     total = setting.warmup + setting.n
-    notebook, problems = Notebook(), Problems(lambda _component, _message, _count: None)
+    problems, done = Problems(lambda _component, _message, _count: None), iter(range(1, total + 1))
+    tap = _Tap(setting, problems, total)
+    measured = as_set(config, target).model_copy(update={"max_frames": total})
     with ExitStack() as opened:
-        runner = TimedRunner(open_runner(setting, target.bundle, target.path), keep=2 * total)
-        opened.callback(runner.close)
-        sink = IsolatedSink(notebook, "benchmark", problems.note, depth=4 * total, pictures=False)
-        opened.callback(sink.close)
-        line = _line(
-            config, target, runner, sink=sink, problems=problems, progress=progress, total=total, opened=opened
+        for sink in tap.taps.sinks:
+            opened.callback(sink.close)  # where the line does not come up
+        line = open_line(
+            measured, problems, opened, on_verdict=lambda _verdict: progress(next(done, total), total), taps=tap.taps
         )
-        dog = threading.Timer(FIRST_FRAME_S, _stop_unfed, (line, notebook))
-        opened.callback(dog.cancel)
-        dog.start()
-        summary = line.run()
-    if not notebook.frames:
-        raise SourceError(f"no frame within {FIRST_FRAME_S:.0f} s: {'; '.join(summary.problems) or 'no reason known'}")
-    found = _samples(target, notebook, list(runner.spans), setting)
+        with _watched(line, tap.notebook):
+            summary = line.run()
+    if (seen := len(tap.notebook.frames)) < total:
+        raise SourceError(
+            f"no frame for {SILENCE_S:.0f} s after {seen} of {total}: "
+            f"{'; '.join(summary.problems) or f'stopped by {summary.stopped_by}'}"
+        )
+    found = _samples(target, tap.notebook, list(tap.spans[0].spans), setting)
     found.notes += list(summary.problems)
+    if not found.stages:
+        raise SourceError(f"none of {setting.n} frames was judged and shown: {'; '.join(summary.problems) or 'why?'}")
     _check_rate(config, setting, found)
     return found
 
 
-def _line(
-    config: LineConfig, target: Target, runner: TimedRunner, *, sink: IsolatedSink, problems: Problems,
-    progress: Progress, total: int, opened: ExitStack,
-) -> Line:  # fmt: skip
-    threshold = threshold_of(target.bundle, target.path)
-    model = Model(
-        Judge(runner, threshold, config.deadline_ms), target.bundle,
-        checksum=model_checksum(target.bundle.sha256, threshold.value),
-        drift=DriftMonitor(Reference.of(target.bundle)), batch=target.setting.batch, close=runner.close,
-    )  # fmt: skip
-    feeds = _feeds(config, target.setting, opened)
-    stations = open_stations(config, feeds.ask, partial(problems.note, "PLC"), opened)
-    sinks = [*open_sinks(config, target.bundle, problems.note, opened), sink]
-    done = iter(range(1, total + 1))
-    return Line(
-        model, feeds, stations, sinks, problems=problems, max_frames=total,
-        on_verdict=lambda _verdict: progress(next(done, total), total),
-    )  # fmt: skip
+@contextmanager
+def _watched(line: Line, notebook: Notebook) -> Iterator[None]:
+    """Stop the line when nothing comes any more."""
+    over = threading.Event()
+
+    def watch() -> None:
+        seen = 0
+        while not over.wait(SILENCE_S):
+            if len(notebook.frames) == seen:
+                line.stop("silence")
+                return
+            seen = len(notebook.frames)
+
+    thread = threading.Thread(target=watch, name="cada-edge-benchmark-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
-def _feeds(config: LineConfig, setting: Setting, opened: ExitStack) -> Feeds:
-    """The line's own sources; folders play for ever and, with a rate, by its schedule."""
-    if setting.rate_fps is None and not any(_is_folder(config, one.uri) for one in config.sources):
-        return open_feeds(config, opened)
-    sources: list[tuple[str, Source]] = []
-    for one in config.sources:
-        address = parse(one.uri, config.base_dir)
-        folder = FolderSource(address.path, one.id, None, loop=True)
-        source: Source = folder if setting.rate_fps is None else ScheduledSource(folder, setting.rate_fps)
-        opened.callback(source.close)
-        sources.append((one.id, source))
-    feeds = Feeds(sources)
-    opened.callback(feeds.close)
-    return feeds
-
-
-def _stop_unfed(line: Line, notebook: Notebook) -> None:
-    if not notebook.frames:
-        line.stop("no frame")
-
-
-def _is_folder(config: LineConfig, uri: str) -> bool:
-    return parse(uri, config.base_dir).scheme == "folder"
-
-
-def _check(config: LineConfig, setting: Setting) -> None:
+def check_line(config: LineConfig, setting: Setting) -> None:
+    """Raise `ConfigError` for a line that cannot be measured so; nothing is opened."""
     if not config.wired():
         raise ConfigError("--line: it has neither links nor sinks.modbus, so there is no signal to time; add one")
     if waiting := [one.id for one in config.stations_or_one() if one.mode == "triggered"]:
-        raise ConfigError(f"--line: stations {waiting} wait for triggers; measure them with mode: free-run")
-    folders = [_is_folder(config, one.uri) for one in config.sources]
-    if any(folders) and not all(folders):
-        raise ConfigError("--line: folders and cameras are mixed; measure either alone")
+        raise ConfigError(
+            f"--line: stations {waiting} wait for a PLC; time their handshake with `cada-edge plc-sim`, "
+            "or measure them with mode: free-run"
+        )
     for one in config.sources:
-        fps = parse(one.uri, config.base_dir).options.get("fps")
-        if setting.rate_fps is not None and fps is not None and setting.rate_fps > float(fps):
-            raise ConfigError(f"--rate: got {setting.rate_fps:g}, but source {one.id} gives {fps} frames a second")
+        check_source(one, config.base_dir, setting.rate_fps)
 
 
 def _check_rate(config: LineConfig, setting: Setting, found: Samples) -> None:
     """A camera that gives less than was asked for has not been measured at that rate."""
     wanted = (setting.rate_fps or 0.0) * len(config.sources)
-    slow = [one.id for one in config.sources if not _is_folder(config, one.uri)]
+    slow = [one.id for one in config.sources if parse(one.uri, config.base_dir).scheme not in FILES]
     if slow and found.fps < 0.95 * wanted:
         raise ConfigError(f"--rate: got {setting.rate_fps:g}, but {slow} gave {found.fps / len(config.sources):.1f}")
 
@@ -206,9 +174,7 @@ def _samples(target: Target, notebook: Notebook, spans: list[tuple[int, int]], s
             hidden += 1
             continue
         times = (verdict.t_capture_ns, arrived_ns, *spans[at], verdict.t_decided_ns, shown_ns)
-        for stage, start_ns, end_ns in zip(
-            ("decode", "copy", "infer", "decide", "signal"), times[:-1], times[1:], strict=True
-        ):
+        for stage, start_ns, end_ns in zip(STAGES, times[:-1], times[1:], strict=True):
             found.add(stage, end_ns - start_ns)
         found.add(TOTAL, shown_ns - verdict.t_capture_ns)
         found.starts_ns.append(verdict.t_capture_ns)
@@ -216,6 +182,13 @@ def _samples(target: Target, notebook: Notebook, spans: list[tuple[int, int]], s
     if hidden:
         found.notes.append(f"{hidden} frames were not judged, or not shown by the registers")
     return found
+
+
+def as_set(config: LineConfig, target: Target) -> LineConfig:
+    """The line with the bundle and the settings of `target`."""
+    used = target.setting
+    changed = {"bundle": target.path, "backend": used.backend, "precision": used.precision, "threads": used.threads}
+    return config.model_copy(update={**changed, "batch": used.batch})
 
 
 def line_target(config: LineConfig, setting: Setting, path: Path | None = None) -> Target:

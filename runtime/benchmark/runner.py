@@ -11,25 +11,10 @@ from typing import TYPE_CHECKING
 from cada_edge.bundle import Bundle
 from cada_edge.errors import BundleError
 from cada_edge.protocols import Runner
-from cada_edge.runtime.benchmark.setting import Setting
 from cada_edge.types import ImageSpec, MapSpec, Prediction, Threshold, UInt8Array
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-
-def open_runner(setting: Setting, bundle: Bundle, path: Path) -> Runner:
-    """A runner as the line opens it; the caller closes it.
-
-    Raises `BundleError`, `EngineError` or `MissingDependencyError` for what is not here.
-    """
-    if setting.backend == "ort":
-        from cada_edge.runtime.runners.ort import OrtRunner  # noqa: PLC0415  # its import is part of the cold start
-
-        return OrtRunner(bundle, setting.threads, precision=setting.precision)
-    from cada_edge.runtime.runners.tensorrt import TensorRTOptions, TensorRTRunner  # noqa: PLC0415  # as above
-
-    return TensorRTRunner(bundle, path, TensorRTOptions(setting.backend, setting.precision, batch=setting.batch))
 
 
 def threshold_of(bundle: Bundle, path: Path) -> Threshold:

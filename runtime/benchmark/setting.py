@@ -8,7 +8,7 @@ from typing import Any
 
 from cada_edge.engine_key import Precision
 from cada_edge.errors import ConfigError
-from cada_edge.runtime.config import LineBackend
+from cada_edge.runtime.runners.how import How, LineBackend
 from cada_edge.types import require
 
 
@@ -21,7 +21,7 @@ class Setting:
         precision: which of the bundle's graphs.
         batch: pictures in one call of the model.
         cameras: pictures that come at a time, at least `batch`; ``None`` for `batch`.
-        threads: inside an operator of ONNX Runtime; ``None`` for every core.
+        threads: inside an operator of ONNX Runtime or OpenVINO; ``None`` for every core, or as tuned.
         affinity: cores to run on; empty for all that the process may use.
         n: frames counted.
         warmup: frames before them, not counted.
@@ -53,6 +53,10 @@ class Setting:
     def at_a_time(self) -> int:
         """Pictures that come at a time."""
         return self.batch if self.cameras is None else self.cameras
+
+    def how(self) -> How:
+        """How a bundle is run."""
+        return How(self.backend, self.precision, self.threads, self.batch)
 
     def rounds(self, frames: int) -> int:
         """Times that every camera gives a picture, for at least so many frames."""

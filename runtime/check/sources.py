@@ -22,6 +22,11 @@ from cada_edge.runtime.sources.uri import CAMERAS, parse
 from cada_edge.types import Frame, UInt8Array
 
 _CLOSE_S = 3.0
+_UNTIMED = ("rtsp", "v4l2")  # what these call the time of a picture is its arrival
+_LATENCY_ADVICE = (
+    "a picture that arrives right after a trigger can be of the part before: set how long one takes from exposure to "
+    "arrival (rtsp: 100 to 300 is usual), or 1 where parts stand still before the trigger"
+)
 
 
 def source_dials(config: LineConfig, frames: int, timeout_s: float) -> list[Dial]:
@@ -41,7 +46,16 @@ def _look(config: LineConfig, source: SourceConfig, count: int, timeout_s: float
     if not frames:
         return _silent(source, timeout_s)
     state, found, advice = _judged(frames, count, live=_is_raw_camera(source, config.base_dir))
+    if state == "ok" and _delay_unsaid(config, source):
+        return Finding("source", source.id, "warn", f"{found}; latency_ms is not set", _LATENCY_ADVICE)
     return Finding("source", source.id, state, found, advice)
+
+
+def _delay_unsaid(config: LineConfig, source: SourceConfig) -> bool:
+    """Whether a trigger could be answered by a picture of before, and nobody has said that it cannot."""
+    triggered = any(one.mode == "triggered" and source.id in one.sources for one in config.stations_or_one())
+    untimed = parse(source.uri, config.base_dir).scheme in _UNTIMED and source.trigger == "free"
+    return triggered and untimed and source.latency_ms == 0
 
 
 def _frames(feeds: Feeds, source: SourceConfig, count: int, until_s: float) -> list[Frame]:

@@ -86,6 +86,8 @@ class OpcUaServerConfig(LinkBase):
         certificate: of the server, DER or PEM; with `private_key`, only signed and encrypted
             sessions are accepted. Without both, anybody who reaches the port may connect.
         private_key: PEM.
+        trusted: folder of the certificates (PEM or DER) of clients, or of authorities that signed
+            them; every other client is refused. Any client with a certificate may connect where absent.
     """
 
     kind: Literal["opcua-server"]
@@ -94,11 +96,14 @@ class OpcUaServerConfig(LinkBase):
     session_timeout_ms: int = Field(default=10_000, ge=1000, le=3_600_000)
     certificate: Path | None = Field(default=None, strict=False)
     private_key: Path | None = Field(default=None, strict=False)
+    trusted: Path | None = Field(default=None, strict=False)
 
     @model_validator(mode="after")
     def _both_or_none(self) -> OpcUaServerConfig:
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key belong together; give both or none")
+        if self.trusted is not None and self.certificate is None:
+            raise ValueError("trusted needs certificate and private_key: without them clients show no certificate")
         return self
 
 

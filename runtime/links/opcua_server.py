@@ -23,6 +23,7 @@ from cada_edge.errors import ConfigError
 from cada_edge.runtime.control import ControlBlock, ControlFlag, encode_control
 from cada_edge.runtime.links.config import OpcUaServerConfig
 from cada_edge.runtime.links.opcua import CONTROL_FIELDS, TAIL_FIELD
+from cada_edge.runtime.links.opcua_trust import trusting
 from cada_edge.runtime.links.server import OnControl, ShownBlock
 from cada_edge.runtime.registers import ResultFlag, StatusBlock, StatusFlag, encode, field_names
 
@@ -103,6 +104,8 @@ class OpcUaServer:
                 ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
                 ua.SecurityPolicyType.Aes256Sha256RsaPss_SignAndEncrypt,
             ]
+        if config.trusted is not None:
+            server.set_certificate_validator(await trusting(config.trusted))
         server.set_security_policy(policies)
 
     async def _fill(self, server: Server) -> None:

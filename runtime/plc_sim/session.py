@@ -31,6 +31,7 @@ class Game:
         given_up: triggers whose answer did not come.
         reads: blocks read.
         connections: made, the first one counted.
+        started_ns: when it began; the clock of the violations.
         seconds: it has taken.
         block: read last.
         stopped: why it ended before every cycle was over; ``None`` where it did not.
@@ -41,6 +42,7 @@ class Game:
     given_up: int = 0
     reads: int = 0
     connections: int = 0
+    started_ns: int = 0
     seconds: float = 0.0
     block: StatusBlock | None = None
     stopped: str | None = None
@@ -55,6 +57,7 @@ class Game:
             "stopped": self.stopped,
             "reads": self.reads,
             "connections": self.connections,
+            "started_ns": self.started_ns,
             "seconds": round(self.seconds, 3),
             "trigger_to_result_ms": percentiles(rounds_ms),
             "broken": dict(Counter(one.rule.name for one in self.violations)),
@@ -82,7 +85,7 @@ def play(
     poll_s: float = 0.002,
     patience_s: float = 30.0,
 ) -> Game:
-    """Play until every cycle is over, or nothing came for `patience_s`: then `Game.stopped` says why.
+    """Play until every cycle is over; after `patience_s` of nothing, or Ctrl-C, `Game.stopped` says why.
 
     Args:
         wire: to the station; opened and closed here.
@@ -93,12 +96,14 @@ def play(
         patience_s: without a block or a new result, after which the game is off.
     """
     table = _Table(wire, plan, terms, poll_s, patience_s)
-    started_s = time.monotonic()
+    table.game.started_ns = time.monotonic_ns()
     try:
         while not table.over:
             table.turn()
-            table.game.seconds = time.monotonic() - started_s
+            table.game.seconds = (time.monotonic_ns() - table.game.started_ns) / 1e9
             on_turn(table.game)
+    except KeyboardInterrupt:
+        table.game.stopped = "interrupted"
     finally:
         wire.close()
     return table.game
@@ -149,7 +154,9 @@ class _Table:
             self.game.block = decode(words)
         except (ConfigError, LineError):
             return  # the referee has said so; a PLC reads again
-        self._move(self._player.step(self.game.block, got_ns))
+        control = self._player.step(self.game.block, got_ns)
+        self.game.given_up = self._player.given_up
+        self._move(control)
 
     def _move(self, control: ControlBlock) -> None:
         if control == self._written:
@@ -158,7 +165,6 @@ class _Table:
         self._wire.write(encode_control(control))
         self._referee.wrote(control, sent_ns)
         self._written = control
-        self.game.given_up = self._player.given_up
 
     def _drop(self) -> None:
         if self._player.drops():

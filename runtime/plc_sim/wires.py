@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, Protocol
 
-from pymodbus.client import ModbusTcpClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.server import ModbusTcpServer
-from pymodbus.simulator import DataType, SimData, SimDevice
+from cada_edge.errors import ConfigError
+from cada_edge.runtime.links.assembly import need
+from cada_edge.runtime.links.config import (
+    ModbusRtuConfig,
+    ModbusServerConfig,
+    ModbusTcpConfig,
+    OpcUaServerConfig,
+    S7Config,
+    SerialLineConfig,
+)
+from cada_edge.strict_yaml import validated
 
-from cada_edge.errors import LinkError
-from cada_edge.runtime.control import CONTROL_WORDS
-from cada_edge.runtime.links.config import ModbusServerConfig, ModbusTcpConfig
-from cada_edge.runtime.registers import WORDS
-
-_TIMEOUT_S = 3.0
+# kind of the link -> its section, module and class of the wire, package it needs, extra that brings it
+KINDS = {
+    "modbus-server": (ModbusServerConfig, "wire_modbus", "ModbusClient", "pymodbus", "runtime"),
+    "modbus-tcp": (ModbusTcpConfig, "wire_modbus", "ModbusMemory", "pymodbus", "runtime"),
+    "modbus-rtu": (ModbusRtuConfig, "wire_modbus", "ModbusMemory", "serial", "serial"),
+    "opcua-server": (OpcUaServerConfig, "wire_opcua", "OpcUaClient", "asyncua", "opcua"),
+    "s7": (S7Config, "wire_s7", "S7Memory", "snap7", "s7"),
+    "serial-line": (SerialLineConfig, "wire_serial", "SerialController", "serial", "serial"),
+}
+Config = ModbusServerConfig | ModbusTcpConfig | ModbusRtuConfig | OpcUaServerConfig | S7Config | SerialLineConfig
 
 
 class Wire(Protocol):
@@ -38,124 +46,25 @@ class Wire(Protocol):
         """Disconnect, without a goodbye. Safe to call twice, and before `open`."""
 
 
-class ModbusClient:
-    """A PLC that polls a link of kind ``modbus-server``.
+def config_of(kind: str, place: str, settings: Mapping[str, object]) -> Config:
+    """The section of ``line.yaml`` of such a link: `place` is its host or device.
 
-    Args:
-        config: of the link.
+    Raises `ConfigError` naming every setting that this kind has not, lacks or refuses.
     """
-
-    def __init__(self, config: ModbusServerConfig) -> None:
-        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # each failure is raised; once is enough
-        self._config = config
-        self._client = ModbusTcpClient(config.host, port=config.port, timeout=_TIMEOUT_S, retries=0)
-
-    def open(self) -> None:
-        """Connect. Raises `LinkError`."""
-        if not self._client.connect():  # type: ignore[no-untyped-call]  # pymodbus leaves it bare
-            raise LinkError(
-                f"{self._config.host}:{self._config.port} does not answer; is `cada-edge run` up, and does line.yaml "
-                "name this host and port in a link of kind modbus-server?"
-            )
-
-    def read(self) -> Sequence[int] | None:
-        """One request of function 3. Raises `LinkError`."""
-        reply = self._ask(lambda: self._client.read_holding_registers(self._config.base, count=WORDS))
-        return list(reply.registers)
-
-    def write(self, words: Sequence[int]) -> None:
-        """One request of function 16. Raises `LinkError`."""
-        self._ask(lambda: self._client.write_registers(self._config.control_base, list(words)))
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._client.close()  # type: ignore[no-untyped-call]  # as above
-
-    def _ask(self, request: Callable[[], Any]) -> Any:
-        try:
-            reply = request()
-        except (ModbusException, OSError) as error:
-            raise LinkError(f"{self._config.host}:{self._config.port}: {error}") from error
-        if reply.isError():
-            raise LinkError(
-                f"{self._config.host}:{self._config.port} refused with {reply}; are base {self._config.base} and "
-                f"control base {self._config.control_base} those of line.yaml, and has the link control: true?"
-            )
-        return reply
+    model: Any = KINDS[kind][0]
+    for name in settings.keys() - model.model_fields.keys():
+        raise ConfigError(f"--{name.replace('_', '-')}: a link of kind {kind} has no such setting; leave it out")
+    where = "device" if "device" in model.model_fields else "host"
+    config: Config = validated(model, {"kind": kind, where: place, **settings}, f"plc-sim of {kind}")
+    return config
 
 
-class ModbusMemory:
-    """A PLC whose memory a link of kind ``modbus-tcp`` writes: a Modbus TCP server with both blocks.
+def make_wire(config: Config) -> Wire:
+    """The PLC's end of the link that `config` describes, not opened yet.
 
-    Args:
-        config: of the link; `port` is where to listen.
+    Raises `MissingDependencyError` naming the package, the link and the extra.
     """
-
-    def __init__(self, config: ModbusTcpConfig) -> None:
-        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # a link that hangs up is not our news
-        self._config = config
-        self._status: tuple[int, ...] | None = None
-        self._control = [0] * CONTROL_WORDS
-        self._server: ModbusTcpServer | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="cada-edge-plc-sim", daemon=True)
-        self._thread.start()
-
-    def open(self) -> None:
-        """Listen. Raises `LinkError` for an address that cannot be had."""
-        if not self._wait(self._listen()):
-            raise LinkError(
-                f"cannot listen on {self._config.host}:{self._config.port}; choose another --port (above 1023 without "
-                "privileges) and name it in line.yaml"
-            )
-
-    def read(self) -> Sequence[int] | None:
-        """What the link wrote last."""
-        return self._status
-
-    def write(self, words: Sequence[int]) -> None:
-        """Leave the words where the link reads them."""
-        self._control[:] = words
-
-    def close(self) -> None:
-        """Hang up; memory keeps what stands in it."""
-        server, self._server = self._server, None
-        if server is not None:
-            self._wait(_shut(server))
-
-    def _wait(self, job: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(job, self._loop).result(_TIMEOUT_S)
-
-    async def _listen(self) -> bool:
-        """True once it listens; pymodbus only logs why it does not."""
-        blocks = [
-            SimData(self._config.control_base, values=[0] * CONTROL_WORDS, datatype=DataType.REGISTERS),
-            SimData(self._config.base, values=[0] * WORDS, datatype=DataType.REGISTERS),
-        ]
-        blocks.sort(key=lambda block: block.address)
-        device = SimDevice(self._config.unit, simdata=blocks, action=self._answer)
-        server = ModbusTcpServer(device, address=(self._config.host, self._config.port))
-        self._server = server
-        return bool(await server.listen())
-
-    async def _answer(
-        self,
-        _function: int,
-        start: int,
-        address: int,
-        _count: int,
-        registers: list[int],
-        values: list[int] | list[bool] | None,
-    ) -> None:
-        """pymodbus asks before it reads `registers` or writes `values`."""
-        if values is None:
-            at = self._config.control_base - start
-            if at >= 0:
-                registers[at : at + CONTROL_WORDS] = self._control
-        elif address == self._config.base and len(values) == WORDS:
-            self._status = tuple(int(value) for value in values)
-
-
-async def _shut(server: ModbusTcpServer) -> None:
-    with contextlib.suppress(OSError):  # a peer that reset its connection meanwhile
-        await server.shutdown()  # type: ignore[no-untyped-call]  # pymodbus leaves it bare
+    _, module, name, package, extra = KINDS[config.kind]
+    need(package, extra, config.kind)
+    wire: Wire = getattr(import_module(f"cada_edge.runtime.plc_sim.{module}"), name)(config)
+    return wire

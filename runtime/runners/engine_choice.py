@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cada_edge.bundle import Bundle
 from cada_edge.engine_key import EngineKey, Flavour, Precision, build_command, difference, graph_name, how_to_get
-from cada_edge.engine_store import StoredEngine, engines_folder, stored_engines
+from cada_edge.engine_store import StoredEngine, Survey, engines_folder, survey
 from cada_edge.errors import EngineError, EngineMismatchError
 
 
@@ -36,25 +36,33 @@ def choose_engine(bundle: Bundle, path: Path, wanted: Wanted) -> StoredEngine:
 
     Raises:
         EngineMismatchError: there are engines, all foreign; names the field of the nearest, both
-            values and the command that builds one here.
-        EngineError: there is none, or a sidecar cannot be read.
+            values and the command that builds one here, and an engine whose sidecar cannot be read.
+        EngineError: there is none, or none whose sidecar can be read.
     """
     graph = bundle.file(graph_name(wanted.precision), how_to_get(wanted.precision))
     onnx = hashlib.sha256(graph).hexdigest()
-    engines = stored_engines(engines_folder(path))
-    if not engines:
+    found = survey(engines_folder(path))
+    if not found.engines:
         size = wanted.batch or 1
         key = EngineKey(
             wanted.flavour, wanted.version, wanted.compute_capability, wanted.precision, onnx, "0" * 64, (size,) * 3
         )
-        raise EngineError(f"{path} has no engine yet; build one here: {build_command(path, key)}")
-    ranked = sorted(engines, key=lambda e: (_distance(e.record.key, wanted, onnx), not e.record.key.plugin_sha256))
+        raise EngineError(f"{path} has no engine yet{_besides(found)}; build one here: {build_command(path, key)}")
+    ranked = sorted(
+        found.engines, key=lambda e: (_distance(e.record.key, wanted, onnx), not e.record.key.plugin_sha256)
+    )
     best, here = ranked[0], _here(ranked[0].record.key, wanted, onnx)
     if told := difference(best.record.key, here):
+        command = build_command(path, here)
         raise EngineMismatchError(
-            f"the engine {best.folder} cannot run here: {told}; build one here: {build_command(path, here)}"
+            f"the engine {best.folder} cannot run here: {told}{_besides(found)}; build one here: {command}"
         )
     return best
+
+
+def _besides(found: Survey) -> str:
+    """The first engine whose sidecar cannot be read: it may have been the one."""
+    return f" ({next(iter(found.unreadable.values()))})" if found.unreadable else ""
 
 
 def _here(key: EngineKey, wanted: Wanted, onnx: str) -> EngineKey:

@@ -229,13 +229,8 @@ class _Session:
 
 def _load_plugin(tensorrt: TensorRT, runtime: Any, stored: StoredEngine) -> None:
     """Register the engine's plugin, which must be there before the plan is read."""
-    library, key = stored.plugin, stored.record.key
+    library = stored.plugin
     if library is None:
         return
-    found = file_sha256(library)
-    if found != key.plugin_sha256:
-        raise EngineMismatchError(
-            f"{library} has sha256 {found[:12]}..., the engine was built with {key.plugin_sha256[:12]}...; "
-            "build the engine again"
-        )
+    stored.check_plugin(file_sha256(library))
     tensorrt.load_plugin(runtime, library, stored.record.plugin_version)

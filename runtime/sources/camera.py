@@ -21,13 +21,14 @@ class CameraOptions:
     Attributes:
         stall_s: time without a frame after which it is lost, > 0.
         open_s: time that opening it may take, > 0; looking for a camera on the network takes seconds.
-        back_off_s: first pause before opening it again; doubles up to `back_off_max_s`.
-        back_off_max_s: longest pause.
+        back_off_s: pause before opening it again, then between the beginnings of two attempts;
+            doubles up to `back_off_max_s`. An attempt that took longer is followed by the next at once.
+        back_off_max_s: longest pause: what a camera that is back waits for us at most.
     """
 
     stall_s: float = 3.0
     back_off_s: float = 0.5
-    back_off_max_s: float = 10.0
+    back_off_max_s: float = 2.0
     open_s: float = 10.0
 
     def __post_init__(self) -> None:
@@ -198,9 +199,10 @@ class CameraSource:
 
     def _reopened(self, first_id: int) -> tuple[Shot, int] | None:
         """Open new devices, with growing pauses, until one gives a picture; ``None`` on `close`."""
-        pause_s = self._options.back_off_s
+        pause_s, began_s = self._options.back_off_s, time.monotonic()
         self._grabber.stop()
-        while not self._stop.wait(pause_s):
+        while not self._stop.wait(max(0.0, began_s + pause_s - time.monotonic())):
+            began_s = time.monotonic()
             self._grabber = Grabber(self._open_device, first_id)
             if (taken := self._next()) is not None:
                 return taken

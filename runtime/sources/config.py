@@ -68,6 +68,8 @@ class SourceConfig(Strict):
         uri: as in `cada_edge.runtime.sources.uri`.
         id: for verdicts and records.
         stall_s: time without a picture, or after a trigger, after which the camera is lost.
+        latency_ms: from exposure to arrival, where the camera does not tell when it exposed (RTSP, V4L2):
+            after a trigger, pictures that arrive sooner are of the part before and are passed over.
         trigger: what starts an exposure: the camera itself (``free``), this program
             (``software``) or a wire at the camera (``hardware``).
         trigger_line: the camera's input for ``hardware``, by its own name.
@@ -84,6 +86,7 @@ class SourceConfig(Strict):
     uri: str = Field(min_length=1, max_length=4096)
     id: str = Field(default="cam1", pattern=_ID)
     stall_s: float = Field(default=3.0, gt=0, le=600)
+    latency_ms: float = Field(default=0.0, ge=0, le=10_000)
     trigger: TriggerMode = "free"
     trigger_line: str = Field(default="Line1", pattern=r"^[A-Za-z0-9_]{1,40}$")
     roi: Roi | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cada_edge.errors import DataError, SourceError
-from cada_edge.imaging import read_image
+from cada_edge.errors import SourceError
+from cada_edge.runtime.sources.ahead import ReadAhead
 from cada_edge.runtime.sources.pace import Pace
 from cada_edge.types import Frame
 
@@ -19,7 +20,8 @@ class FolderSource:
     """Every picture of a folder and its sub-folders, in the order of their paths.
 
     Gives every frame, oldest first; drops none. A picture that cannot be read becomes an
-    ``incomplete`` frame, so that its part is undecided. The list is made once.
+    ``incomplete`` frame, so that its part is undecided. The list is made once. The picture after
+    the one given is read meanwhile (see `ReadAhead`); it is captured when it is asked for.
 
     Args:
         folder: where the pictures are.
@@ -41,16 +43,11 @@ class FolderSource:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the pictures; for ever with `loop`."""
-        frame_id = 0
-        while True:
-            for path in self._paths:
-                if not self._pace.wait(self._stop):
-                    return
-                yield self._read(path, frame_id)
-                frame_id += 1
-            if not self._loop:
-                break
-        self._ended = True
+        ahead = ReadAhead()
+        try:
+            yield from self._all(ahead)
+        finally:
+            ahead.close()
 
     def healthy(self) -> bool:
         """False after the last picture or `close`."""
@@ -60,12 +57,26 @@ class FolderSource:
         """End `frames`. Safe to call twice."""
         self._stop.set()
 
-    def _read(self, path: Path, frame_id: int) -> Frame:
-        captured_ns = time.monotonic_ns()
-        try:
-            image = read_image(path)
-        except DataError:
-            image = None  # the frame says so; its verdict is undecided
+    def _all(self, ahead: ReadAhead) -> Iterator[Frame]:
+        for frame_id in itertools.count():
+            if not self._pace.wait(self._stop):
+                return
+            frame = self._read(ahead, frame_id)
+            if (following := self._path(frame_id + 1)) is not None:
+                ahead.want(following)
+            yield frame
+            if following is None:
+                self._ended = True
+                return
+
+    def _path(self, frame_id: int) -> Path | None:
+        """Of a frame; ``None`` after the last."""
+        last = not self._loop and frame_id >= len(self._paths)
+        return None if last else self._paths[frame_id % len(self._paths)]
+
+    def _read(self, ahead: ReadAhead, frame_id: int) -> Frame:
+        captured_ns, path = time.monotonic_ns(), self._paths[frame_id % len(self._paths)]
+        image = ahead.take(path)
         return Frame(
             image=image,
             source_id=self._source_id,

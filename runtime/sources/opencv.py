@@ -18,7 +18,7 @@ from cada_edge.runtime.sources.device import CameraSettings, Shot
 from cada_edge.runtime.sources.pace import Pace
 from cada_edge.types import Frame, UInt8Array
 
-OPEN_TIMEOUT_MS, READ_TIMEOUT_MS = 5000, 2000
+OPEN_TIMEOUT_MS, READ_TIMEOUT_MS = 3000, 2000  # what a camera that is back waits for at most, if it was ill before
 
 
 class Capture(Protocol):

@@ -8,13 +8,14 @@ from pathlib import Path
 import onnx
 import pytest
 import typer
+from engine_kit import needs_builder
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from cada_edge.bundle import MODEL, Bundle
 from cada_edge.cli.engine import parse_batch
 from cada_edge.engine_key import Flavour
-from cada_edge.engine_store import StoredEngine, engines_folder, stored_engines
+from cada_edge.engine_store import StoredEngine, engines_folder, survey
 from cada_edge.errors import (
     BundleError,
     CadaEdgeError,
@@ -28,11 +29,6 @@ from cada_edge.errors import (
 from cada_edge.export.engine import EngineConfig, build_engine
 from cada_edge.export.trt_graph import for_parser
 from cada_edge.trt import TensorRT
-
-needs_builder = pytest.mark.skipif(
-    find_spec("tensorrt_rtx") is None,
-    reason="the builder that needs no GPU is not installed; on x86-64 Linux: pip install 'cada-edge[dev]'",
-)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +77,7 @@ def test_an_engine_is_built_for_each_architecture_without_a_gpu(
     assert built.record.kernels.convolutions == {"Float": convolutions(content)}
     assert built.record.kernels.plugins == 0
     assert built.record.key.batch == (1, 2, 4)
-    assert stored_engines(folder) == [built]
+    assert survey(folder).engines == (built,)
     assert len(built.plan()) == built.record.plan_bytes
     assert ("Building engine", 6, 6) in seen
 
@@ -93,7 +89,7 @@ def test_the_same_graph_built_twice_has_one_place(exported: Bundle, tmp_path: Pa
     other = build(exported, tmp_path, batch=(2, 2, 2))
     again = build(exported, tmp_path)
     assert first.folder == again.folder != other.folder
-    assert {e.folder for e in stored_engines(tmp_path)} == {first.folder, other.folder}
+    assert {e.folder for e in survey(tmp_path).engines} == {first.folder, other.folder}
 
 
 @needs_builder
@@ -123,7 +119,7 @@ def test_a_failed_build_leaves_nothing_behind(exported: Bundle, tmp_path: Path) 
     """Neither a plan nor a sidecar of an engine that does not exist."""
     with pytest.raises(EngineError, match="could not build"):
         build(exported, tmp_path, workspace_mib=1, batch=(1, 1, 1024), target="8.6", plugin=None)
-    assert stored_engines(tmp_path) == []
+    assert survey(tmp_path).engines == ()
 
 
 @needs_builder
@@ -144,7 +140,7 @@ def test_ctrl_c_ends_a_build(exported: Bundle, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         build_engine(exported, tmp_path, EngineConfig("tensorrt-rtx", target="8.6"), interrupt)
-    assert stored_engines(tmp_path) == []
+    assert survey(tmp_path).engines == ()
 
 
 @pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])

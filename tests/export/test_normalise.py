@@ -30,8 +30,11 @@ SHAPES = [(8, 17, 23), (6, 9, 11), (5, 3, 4)]
 RNG = np.random.default_rng(0)
 
 
-def node_model(fusion: Fusion, half: bool = False, opset: int = 17) -> ModelProto:
-    """A graph of nothing but the node."""
+def node_model(
+    fusion: Fusion, half: bool = False, opset: int = 17, layers_hw: list[tuple[int, int]] | None = None
+) -> ModelProto:
+    """A graph of nothing but the node, for tensors of `SHAPES` or of the sizes given."""
+    sizes = layers_hw or [SHAPES[i % len(SHAPES)][1:] for i in range(len(fusion.levels))]
     kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     ranks = 4 if fusion.mode == "features" else 3
     value = helper.make_tensor_value_info
@@ -43,7 +46,7 @@ def node_model(fusion: Fusion, half: bool = False, opset: int = 17) -> ModelProt
         [value("map", TensorProto.FLOAT, ["N", *fusion.spec.size_hw]), value("score", TensorProto.FLOAT, ["N"])],
     )
     imports = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)]
-    proto = helper.make_model(graph, opset_imports=imports, functions=[normalise_function(fusion, opset)])
+    proto = helper.make_model(graph, opset_imports=imports, functions=[normalise_function(fusion, opset, sizes)])
     proto.ir_version = helper.find_min_ir_version_for(imports, ignore_unknown=True)
     onnx.checker.check_model(proto, full_check=True)
     return proto
@@ -124,7 +127,7 @@ NUMBERS = st.floats(-10, 10, width=32)
 def test_the_alignment_is_the_reference(maps: np.ndarray, u: np.ndarray, gamma: np.ndarray) -> None:
     """With nothing to resize or smooth the body is `alignment.normalise` and `alignment.image_score`."""
     spec = MapSpec((3, 4), smooth_taps=1, top_fraction=0.25)
-    body = ReferenceEvaluator(node_model(Fusion("distances", (1.0,), spec)))
+    body = ReferenceEvaluator(node_model(Fusion("distances", (1.0,), spec), layers_hw=[(3, 4)]))
     feeds = {"layer_0": maps, "u": u, "gamma": gamma}
     aligned, score = (np.asarray(found, np.float32) for found in body.run(["map", "score"], feeds))
     np.testing.assert_allclose(aligned, alignment.normalise(maps, u, gamma), rtol=1e-6)
@@ -144,7 +147,7 @@ def test_a_node_whose_maps_are_smooth_does_not_smooth() -> None:
     """Without smoothing the window is one cell and the body holds no convolution."""
     fusion = Fusion("distances", (1.0,), SPEC, smooths=False)
     assert fusion.attributes()["window"] == [1.0]
-    assert not {"Conv", "Pad"} & {n.op_type for n in normalise_function(fusion, 17).node}
+    assert not {"Slice", "Pad"} & {n.op_type for n in normalise_function(fusion, 17, [SPEC.size_hw]).node}
 
 
 @pytest.mark.parametrize("levels", [(), (1.0,) * 9, (0.0,), (float("nan"),)])

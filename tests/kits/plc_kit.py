@@ -13,7 +13,7 @@ from runtime_kit import Plc, wait_until
 from cada_edge.runtime.control import ControlBlock, ControlFlag, encode_control
 from cada_edge.runtime.handshake import Acquire, Life, Published, StationOptions
 from cada_edge.runtime.judge import Judgement
-from cada_edge.runtime.links.config import ModbusServerConfig
+from cada_edge.runtime.links.config import AnyLink, ModbusServerConfig
 from cada_edge.runtime.outcome import Outcome, outcome
 from cada_edge.runtime.plc.client import PlcProcess
 from cada_edge.runtime.plc.wire import Acquired, Setup, StationSetup
@@ -30,12 +30,14 @@ def options(stale_ms: int = MINUTE_MS, **changes: Any) -> StationOptions:
 
 
 class Place:
-    """A PLC process with one station, seen over Modbus; the test is its pipeline."""
+    """A PLC process with one station, seen over Modbus or `links`; the test is its pipeline."""
 
-    def __init__(self, station: StationOptions, linger_ms: int = 0, **link: Any) -> None:
+    def __init__(
+        self, station: StationOptions, linger_ms: int = 0, links: tuple[AnyLink, ...] = (), **link: Any
+    ) -> None:
         setup = Setup(
             (StationSetup("st1", station, sources=("cam1",)),),
-            (ModbusServerConfig(kind="modbus-server", **{"port": 0, **link}),),
+            links or (ModbusServerConfig(kind="modbus-server", **{"port": 0, **link}),),
             linger_ms,
         )
         self.asked: list[Acquire] = []

@@ -28,6 +28,12 @@ class Case:
         """The inputs by the node's names."""
         return dict(zip(self.fusion.inputs, [*self.inputs, self.u, self.gamma], strict=True))
 
+    @property
+    def layers_hw(self) -> list[tuple[int, int]]:
+        """Height and width of each scale."""
+        step = 2 if self.fusion.mode == "features" else 1
+        return [(x.shape[-2], x.shape[-1]) for x in self.inputs[::step]]
+
     def expected(self) -> tuple[Float64, Float64]:
         """Map and score in float64, whatever the inputs' type."""
         return reference(self.fusion, self.inputs, self.u, self.gamma)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,3 +156,34 @@ def test_one_fault_of_the_runner_rejects_all_it_was_asked() -> None:
     """Nothing of a call that failed passes."""
     both = Judge(Broken(EngineError("gone")), THRESHOLD).judge_all([(make_frame(0, 0), None), (make_frame(0, 1), None)])
     assert [one.verdict.status for one in both] == ["undecided", "undecided"]
+
+
+def test_pictures_of_one_call_and_of_the_next_do_not_mix() -> None:
+    """Inputs lie in memory that is used again: each frame keeps its own score, beside a bad neighbour too."""
+    with_bad = judge()
+    levels = [10, 200, 30, 90]
+    for shift in range(3):
+        frames = [(make_frame(level + shift), None) for level in levels]
+        frames.insert(1, (make_frame(image=np.zeros((0, 4, 3))), None))
+        found = [one.verdict.score for one in with_bad.judge_all(frames)]
+        expected = [(level + shift) / 255 for level in levels]
+        assert [score for score in found if score is not None] == pytest.approx(expected, abs=1e-5)
+        assert found[1] is None
+
+
+@pytest.mark.parametrize("side", [32, 64, 512])
+def test_a_judge_at_work_asks_python_for_no_memory(side: int) -> None:
+    """Once warm, a frame costs no array: all that Python allocates for it is less than 4 KiB and its own verdict."""
+    warm, frame = judge(), make_frame(image=np.full((side, side, 3), 9, np.uint8))
+    for _ in range(3):
+        warm.judge(frame)
+    tracemalloc.start()
+    try:
+        warm.judge(frame)
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        warm.judge(frame)
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert peak < 4096 < side * side * 3 * 2

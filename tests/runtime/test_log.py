@@ -29,6 +29,19 @@ def test_ever_new_words_of_one_component_are_limited_and_the_rest_counted() -> N
     assert "left_out" not in lines(stream)[-1]
 
 
+def test_a_year_of_new_messages_does_not_fill_the_memory() -> None:
+    """The summary names the first 500 kinds; what came after is told at once and counted in one line a component."""
+    told: list[str] = []
+    problems = Problems(lambda _component, message, _count: told.append(message))
+    for number in range(3_000):
+        problems.note("sink csv", ValueError(f"frame {number} is torn"))
+    problems.note("sink csv", ValueError("frame 3 is torn"))
+    assert len(told) == 3_000
+    assert len(problems.lines()) == 501
+    assert problems.lines()[3] == "sink csv: frame 3 is torn (2 times)"
+    assert problems.lines()[-1] == "sink csv: other problems (2500 times)"
+
+
 def test_a_noisy_component_does_not_silence_another() -> None:
     """Each has its own allowance."""
     stream = io.StringIO()

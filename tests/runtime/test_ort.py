@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -187,3 +188,16 @@ def test_a_truncated_graph_is_refused(bundle: Bundle, cut: int) -> None:
     """A model cut short gives one clear error."""
     with pytest.raises((UnsafeFileError, EngineError), match="export it again"):
         OrtRunner(bundle.with_file(MODEL, bundle.files[MODEL][:-cut]))
+
+
+def test_threads_are_for_the_cores_of_the_process() -> None:
+    """A process that may use one core of several gets one thread, not one for each core of the machine."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        runner = OrtRunner(make_bundle())
+    finally:
+        os.sched_setaffinity(0, before)
+    with runner:
+        threads = runner._session.get_session_options().intra_op_num_threads
+    assert threads == (0 if os.cpu_count() == 1 else 1)

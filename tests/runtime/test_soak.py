@@ -30,9 +30,8 @@ def test_a_line_at_full_rate_holds_what_it_has_and_loses_no_record(tmp_path: Pat
     make_bundle().write(tmp_path / "line.cada")
     seen = soak(tmp_path, tmp_path / "line.cada", images, SECONDS, peer=PEER)
     found = figures(seen)
-    # A toy model judges hundreds of parts a second: the archive, and on a busy machine the PLC process, may be too slow
-    # for it. That is told, and recorded as not published; it must not cost a record.
-    assert not [problem for problem in found["problems"] if problem.startswith("records")]
+    # A toy model judges hundreds of parts a second: the archive may be too slow for it, and says so.
+    assert not [problem for problem in found["problems"] if not problem.startswith("archive")]
     assert found["records_equal"], (seen.counts, seen.summary)
     assert seen.results == len(seen.latencies_ms) > 1000
     assert set(found["processes"]) == {"main", "PLC process", "page"}

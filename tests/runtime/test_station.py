@@ -288,17 +288,38 @@ def test_a_recipe_changes_only_offline() -> None:
 
 
 def test_a_model_changes_between_two_parts() -> None:
-    """A reload waits for the part under way, then the station is offline until the new model is in."""
+    """A reload waits until the PLC took the result of the part under way, then the station is offline for it."""
     bench = Bench()
     part = bench.trigger()
     bench.live(reload=True)
-    assert Quiet() not in bench.actions
     bench.say(part)
+    assert bench.passing()
+    bench.write(ENABLE)
+    assert not bench.ready()
+    assert Quiet() not in bench.actions
+    bench.write(ENABLE | ACK)
     assert Quiet() in bench.actions
     assert bench.station.block.offline is OfflineReason.RELOADING
     bench.live(checksum=8)
     assert StatusFlag.ONLINE in bench.station.block.flags
     assert bench.station.block.checksum == 8
+
+
+@pytest.mark.parametrize("flags", [ENABLE, ENABLE | BUFFER])
+def test_a_model_changes_although_the_plc_acknowledges_nothing(flags: ControlFlag) -> None:
+    """A PLC that leaves its result up holds a reload for the time-out of the acknowledgement, and takes no part."""
+    bench = Bench()
+    bench.write(flags)
+    part = bench.trigger()
+    bench.live(reload=True)
+    bench.say(part)
+    bench.write(flags)
+    for _ in range(31):
+        assert not bench.ready()
+        bench.now_ns += 10 * MS
+        bench.live(reload=True)
+    assert bench.station.block.offline is OfflineReason.RELOADING
+    assert Quiet() in bench.actions
 
 
 def test_rejects_in_a_row_raise_an_alarm() -> None:

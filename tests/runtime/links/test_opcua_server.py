@@ -260,7 +260,7 @@ def test_an_address_in_use_is_an_error() -> None:
 
 def test_a_certificate_closes_the_door_to_plain_clients(tmp_path: Path) -> None:
     """With a certificate only signed and encrypted sessions are taken; a file that is none names itself."""
-    certificate, key = _self_signed(tmp_path)
+    certificate, key = _self_signed(tmp_path, "line")
 
     async def connect() -> None:
         keys = {"certificate": certificate, "private_key": key}
@@ -268,9 +268,7 @@ def test_a_certificate_closes_the_door_to_plain_clients(tmp_path: Path) -> None:
             plain = Client(url, timeout=10)
             with pytest.raises((UaError, ConnectionError)):
                 await plain.connect()
-            client = Client(url, timeout=10)
-            await client.set_security(SecurityPolicyBasic256Sha256, certificate, key)
-            async with client:
+            async with await _secured(url, certificate, key) as client:
                 assert await _status(client, "result").read_value() == 1
         key.write_text("no key")
         with pytest.raises(ConfigError, match=key.name):
@@ -280,24 +278,57 @@ def test_a_certificate_closes_the_door_to_plain_clients(tmp_path: Path) -> None:
     asyncio.run(connect())
 
 
+def test_only_trusted_clients_are_taken(tmp_path: Path) -> None:
+    """With a folder of certificates a client whose own is not there is refused; an empty folder names itself."""
+    certificate, key = _self_signed(tmp_path, "line")
+    known, stranger = _self_signed(tmp_path, "known"), _self_signed(tmp_path, "stranger")
+    trusted = tmp_path / "trusted"
+    trusted.mkdir()
+
+    async def connect() -> None:
+        keys = {"certificate": certificate, "private_key": key, "trusted": trusted}
+        with pytest.raises(ConfigError, match="trusted"):
+            async with _served(Station(), **keys):
+                pass
+        (trusted / "plc.pem").write_bytes(known[0].read_bytes())
+        async with _served(Station(), **keys) as (_, url):
+            refused = await _secured(url, *stranger)
+            with pytest.raises((UaError, ConnectionError)):
+                await refused.connect()
+            async with await _secured(url, *known) as client:
+                assert await _status(client, "result").read_value() == 1
+        (trusted / "broken.pem").write_text("no certificate")
+        with pytest.raises(ConfigError, match="trusted"):
+            async with _served(Station(), **keys):
+                pass
+
+    asyncio.run(connect())
+
+
+async def _secured(url: str, certificate: Path, key: Path) -> Client:
+    client = Client(url, timeout=10)
+    await client.set_security(SecurityPolicyBasic256Sha256, certificate, key)
+    return client
+
+
 def _succeeded(outcome: Any) -> bool:
     results = outcome if isinstance(outcome, list) else [outcome]
     return any(not isinstance(result, ua.StatusCode) or result.is_good() for result in results)
 
 
-def _self_signed(folder: Path) -> tuple[Path, Path]:
+def _self_signed(folder: Path, called: str) -> tuple[Path, Path]:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "line")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, called)])
     now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)  # as x509 wants it
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(APPLICATION)])
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now)
     certificate = builder.not_valid_after(now + dt.timedelta(days=1)).add_extension(names, critical=False)
     pem = serialization.Encoding.PEM
-    (folder / "line.pem").write_bytes(certificate.sign(key, hashes.SHA256()).public_bytes(pem))
+    (folder / f"{called}.pem").write_bytes(certificate.sign(key, hashes.SHA256()).public_bytes(pem))
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "line-key.pem").write_bytes(private)
-    return folder / "line.pem", folder / "line-key.pem"
+    (folder / f"{called}-key.pem").write_bytes(private)
+    return folder / f"{called}.pem", folder / f"{called}-key.pem"

@@ -19,7 +19,7 @@ from cada_edge.protocols import Source
 from cada_edge.runtime.sources.camera import CameraOptions, CameraSource
 from cada_edge.runtime.sources.device import CameraSettings
 from cada_edge.runtime.sources.folder import FolderSource
-from cada_edge.runtime.sources.opencv import CaptureDevice, VideoSource, _controls, to_rgb
+from cada_edge.runtime.sources.opencv import OPEN_TIMEOUT_MS, CaptureDevice, VideoSource, _controls, to_rgb
 from cada_edge.runtime.sources.uri import open_source, redact
 
 QUICK = CameraOptions(stall_s=0.5, back_off_s=0.01, back_off_max_s=0.02)
@@ -250,6 +250,12 @@ def test_closing_ends_a_camera_that_is_lost() -> None:
     next(frames)
     threading.Timer(0.05, source.close).start()
     assert next(frames, None) is None
+
+
+def test_a_camera_that_is_back_is_soon_asked() -> None:
+    """However long it was away, and even if an attempt hung on it, the next one comes within three seconds."""
+    assert CameraOptions().back_off_max_s <= 3
+    assert OPEN_TIMEOUT_MS <= 3000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""Runs a bundle's ONNX graph with OpenVINO, on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino
+
+from cada_edge.bundle import Bundle
+from cada_edge.bundle_runner import BundleRunner
+from cada_edge.errors import EngineError
+from cada_edge.runtime.runners.how import How
+from cada_edge.runtime.runners.ort import without_functions
+from cada_edge.types import Prediction, UInt8Array
+
+_OUTPUTS = ("score", "map", "u", "gamma", "novelty")
+_SIZES = 4  # of batches that stay compiled
+
+
+class OpenVinoRunner(BundleRunner):
+    """A `Runner` over OpenVINO, for one thread at a time. A context manager that owns its model.
+
+    OpenVINO cannot read a graph with functions, so ONNX Runtime writes their bodies out first. The
+    graph is compiled for the size of the batch, anew for each other size when it first comes.
+
+    Args:
+        bundle: read with `Bundle.read`, hence verified.
+        how: precision, threads, options of the graph; compiled for its batch.
+
+    Raises:
+        BundleError: the bundle holds no such graph.
+        UnsafeFileError: the graph refers to other files.
+        EngineError: the graph does not fit the bundle's contract, or cannot be compiled.
+    """
+
+    def __init__(self, bundle: Bundle, how: How) -> None:
+        self._graph, fixed = without_functions(bundle, how.precision, folded=how.graph.level == "basic")
+        super().__init__(bundle, fixed)
+        self._settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "f32",  # else rounded to bfloat16 where the processor has it
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            **({} if how.threads is None else {"INFERENCE_NUM_THREADS": how.threads}),
+        }
+        self._core = openvino.Core()
+        self._requests: dict[int, Any] = {}
+        self._request(fixed or how.batch)
+
+    def _infer(self, batch: UInt8Array) -> Prediction:
+        request = self._request(len(batch))
+        try:
+            found = request.infer({"image": np.ascontiguousarray(batch)}, share_inputs=True, share_outputs=False)
+            return Prediction(*(found[name] for name in _OUTPUTS))
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed on a batch of {len(batch)}: {error}") from error
+
+    def _request(self, batch: int) -> Any:
+        if batch not in self._requests:
+            if len(self._requests) == _SIZES:
+                self._requests.clear()
+            self._requests[batch] = self._compiled(batch)
+        return self._requests[batch]
+
+    def _compiled(self, batch: int) -> Any:
+        try:
+            model = self._core.read_model(self._graph)
+            model.reshape({"image": [batch, *self.spec.size_hw, 3]})
+            return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+        except RuntimeError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise EngineError(f"OpenVINO cannot run the graph for a batch of {batch}: {last}") from error
+
+    def _release(self) -> None:
+        self._requests.clear()
+        self._graph = b""

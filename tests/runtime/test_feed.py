@@ -1,0 +1,100 @@
+"""A feed on a camera that is lost and comes back."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Iterator
+
+import pytest
+from runtime_kit import picture, wait_until
+
+from cada_edge.errors import SourceError
+from cada_edge.runtime.feed import Arrival, Demand, Feed
+from cada_edge.runtime.sources.camera import CameraOptions, CameraSource
+from cada_edge.runtime.sources.device import Shot
+
+QUICK = CameraOptions(stall_s=0.4, back_off_s=0.01, back_off_max_s=0.02)
+
+
+class Camera:
+    """A camera of a hundred pictures a second whose cable the test pulls."""
+
+    def __init__(self) -> None:
+        self.plugged, self.opened = True, 0
+
+    def open(self) -> Camera:
+        """As what opens a device."""
+        if not self.plugged:
+            raise SourceError("nobody answers")
+        self.opened += 1
+        return self
+
+    def grab(self, timeout_s: float) -> Shot:
+        """As a device."""
+        time.sleep(min(timeout_s, 0.01))
+        if not self.plugged:
+            raise SourceError("the cable was pulled")
+        now_ns = time.monotonic_ns()
+        return Shot(lambda: picture(7), now_ns, now_ns)
+
+    def trigger(self) -> None:
+        """As a device: it runs by itself."""
+        raise SourceError("it runs by itself")
+
+    def close(self) -> None:
+        """As a device."""
+
+
+@pytest.fixture
+def camera() -> Camera:
+    """One that is plugged in."""
+    return Camera()
+
+
+@pytest.fixture
+def inbox() -> queue.SimpleQueue[Arrival]:
+    """Of a line."""
+    return queue.SimpleQueue()
+
+
+@pytest.fixture
+def feed(camera: Camera, inbox: queue.SimpleQueue[Arrival]) -> Iterator[Feed]:
+    """One that looks through the camera."""
+    one = Feed(CameraSource(camera.open, "bench", "cam1", QUICK), "cam1", inbox)
+    yield one
+    one.close()
+
+
+def test_a_lost_camera_comes_back_although_nobody_asks_for_a_picture(
+    camera: Camera, feed: Feed, inbox: queue.SimpleQueue[Arrival]
+) -> None:
+    """A station without its camera takes no trigger; the camera is opened again without one, and the next is served."""
+    camera.plugged = False
+    feed.ask(Demand(1, time.monotonic_ns()))
+    lost = inbox.get(timeout=10).frame
+    assert lost is not None
+    assert (lost.status, lost.part) == ("incomplete", 1)
+    assert not feed.healthy()
+    camera.plugged = True
+    wait_until(feed.healthy)
+    assert inbox.empty()  # what came meanwhile is nobody's
+    asked_ns = time.monotonic_ns()
+    feed.ask(Demand(2, asked_ns))
+    frame = inbox.get(timeout=10).frame
+    assert frame is not None
+    assert (frame.status, frame.part) == ("ok", 2)
+    assert frame.t_capture_ns >= asked_ns
+
+
+def test_a_feed_whose_camera_stays_away_can_be_closed(
+    camera: Camera, feed: Feed, inbox: queue.SimpleQueue[Arrival]
+) -> None:
+    """Closing ends the waiting for a camera that never comes back."""
+    camera.plugged = False
+    feed.ask()
+    inbox.get(timeout=10)
+    feed.close()
+    end = inbox.get(timeout=10)
+    assert end.frame is None
+    assert end.error is None
