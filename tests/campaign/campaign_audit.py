@@ -20,7 +20,7 @@ class Lost:
 
     Attributes:
         trigger_id: of it.
-        when_ns: its trigger left, monotonic.
+        when_ns: the PLC read it, monotonic.
         fault: the last that had begun by then.
     """
 
@@ -40,7 +40,7 @@ def lost_records(records: Path, notes: Notes) -> list[Lost]:
         rows = database.execute("SELECT trigger_id, seq, result FROM results WHERE seq > 0").fetchall()
     known = {tuple(row) for row in rows}
     taken = [part for part in notes.parts.values() if part.seq]
-    return [Lost(p.number, p.sent_ns) for p in taken if (p.number, p.seq, int(p.result)) not in known]
+    return [Lost(p.number, p.shown_ns) for p in taken if (p.number, p.seq, int(p.result)) not in known]
 
 
 def written_violations(log: Path, notes: Notes, deadline_s: float) -> list[tuple[int, str]]:

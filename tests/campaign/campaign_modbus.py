@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 READ, WRITE = 3, 16
@@ -75,11 +76,10 @@ class Memory:
 
     Args:
         log: file that each block is added to: monotonic ns, then the 32 words.
-        noise: answer with random bytes instead.
     """
 
-    def __init__(self, log: Path, noise: bool) -> None:
-        self._words, self._noise = [0] * _WORDS, noise
+    def __init__(self, log: Path) -> None:
+        self._words = [0] * _WORDS
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def serve(self, connection: socket.socket) -> None:
@@ -90,7 +90,7 @@ class Memory:
                     number, _, length, unit = struct.unpack(">HHHB", receive(connection, 7))
                     reply = self._answer(receive(connection, length - 1))
                     head = struct.pack(">HHHB", number, 0, len(reply) + 1, unit)
-                    connection.sendall(os.urandom(24) if self._noise else head + reply)
+                    connection.sendall(head + reply)
             except (OSError, struct.error):
                 return  # it hung up
 
@@ -99,9 +99,16 @@ class Memory:
         if function == READ:
             return struct.pack(f">BB{count}H", READ, 2 * count, *self._words[address : address + count])
         self._words[address : address + count] = struct.unpack(f">{count}H", request[6:])
-        if (address, count) == (_STATUS, 32) and not self._noise:
+        if (address, count) == (_STATUS, 32):
             os.write(self._log, _SAMPLE.pack(time.monotonic_ns(), *self._words[_STATUS : _STATUS + 32]))
         return request[:5]
+
+
+def babble(connection: socket.socket) -> None:
+    """Whatever a client says, random bytes are the answer."""
+    with connection, suppress(OSError):
+        while connection.recv(4096):
+            connection.sendall(os.urandom(24))
 
 
 def samples(log: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
@@ -113,14 +120,14 @@ def samples(log: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
 
 
 def main() -> None:
-    """``python campaign_modbus.py PORT LOG [noise]``: such a PLC, until killed."""
-    memory = Memory(Path(sys.argv[2]), "noise" in sys.argv[3:])
+    """``python campaign_modbus.py PORT LOG [noise]``: such a PLC, or one that babbles, until killed."""
+    serve = babble if "noise" in sys.argv[3:] else Memory(Path(sys.argv[2])).serve
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     while True:
         connection, _ = listener.accept()
-        threading.Thread(target=memory.serve, args=(connection,), daemon=True).start()
+        threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
 
 if __name__ == "__main__":

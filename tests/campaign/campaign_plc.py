@@ -36,6 +36,7 @@ class Part:
         over: the PLC waits for it no more.
         seq: of the result that was taken for it; 0 for none.
         result: of that result.
+        shown_ns: when that result was read; 0 for none.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Part:
     over: bool = False
     seq: int = 0
     result: ResultFlag = field(default_factory=lambda: ResultFlag(0))
+    shown_ns: int = 0
 
     def shown_in(self, block: StatusBlock) -> bool:
         """Whether this part's picture gave the score."""
@@ -167,7 +169,7 @@ class Plc:
         self._violate(f"trigger {part.number} was never answered")
 
     def _take(self, part: Part, block: StatusBlock) -> None:
-        part.seq, part.result = block.seq, block.result
+        part.seq, part.result, part.shown_ns = block.seq, block.result, time.monotonic_ns()
         right = ResultFlag.PASS if part.good else ResultFlag.FAIL | ResultFlag.REJECT
         if block.result == right and part.shown_in(block):
             self.notes.normal_ns.append(time.monotonic_ns())

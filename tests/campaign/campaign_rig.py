@@ -110,6 +110,7 @@ class Rig:
         peer: a PLC that is written into; see `campaign_modbus`.
         noisy_peer: in its place one that answers noise.
         broker: of MQTT; ``None`` where mosquitto is not installed.
+        noisy_broker: in its place one that answers noise.
         port: of the line's Modbus server.
         page_port: of the operator's page.
         peer_port: of `peer`.
@@ -122,6 +123,7 @@ class Rig:
     peer: Program
     noisy_peer: Program
     broker: Program | None
+    noisy_broker: Program
     port: int
     page_port: int
     peer_port: int
@@ -167,6 +169,7 @@ def rig(folder: Path) -> Iterator[Rig]:
                 program.send(signal.SIGCONT)
             program.kill()
         cell.noisy_peer.kill()
+        cell.noisy_broker.kill()
 
 
 class Guard(threading.Thread):
@@ -230,6 +233,7 @@ def _assemble(folder: Path) -> Rig:
         Program(ours("campaign_modbus.py", str(peer_port), log), peer_port, folder / "peer.txt"),
         Program(ours("campaign_modbus.py", str(peer_port), log, "noise"), peer_port, folder / "peer.txt"),
         broker,
+        Program(ours("campaign_modbus.py", str(broker_port), log, "noise"), broker_port, folder / "broker.txt"),
         port,
         page_port,
         peer_port,

@@ -13,13 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "kits")]
 
 from campaign_audit import Lost, lost_records, written_violations  # noqa: E402  # found by the line above
 from campaign_faults import FAULTS, Fault, caused  # noqa: E402
+from campaign_modbus import samples  # noqa: E402
 from campaign_plc import Notes, Plc  # noqa: E402
 from campaign_rig import DEADLINE_MS, Rig, rig  # noqa: E402
 
@@ -36,9 +37,11 @@ class Injection:
         fault: its name.
         seen: whether the PLC must see it.
         start_ns: monotonic, when it began.
+        end_ns: monotonic, when its cause was gone.
         detected_s: until the PLC's first sign of trouble; ``None`` without one.
         sign: which it was.
-        recovered_s: from the end of the cause to a part that was rightly judged; ``None`` for none in a minute.
+        recovered_s: from the end of the cause to a part that was rightly judged and, where the PLC that is written
+            into was away, to its next block; ``None`` for none in a minute.
         judged: parts rightly judged while it lasted.
         silent_s: longest time, while it lasted, without a rightly judged part or a sign.
     """
@@ -46,6 +49,7 @@ class Injection:
     fault: str
     seen: bool
     start_ns: int
+    end_ns: int
     detected_s: float | None
     sign: str
     recovered_s: float | None
@@ -92,6 +96,7 @@ def campaign(folder: Path, faults: Sequence[Fault], seed: int, told: bool = Fals
             plc.close()
         cell.guard.paused = True
         cell.line.terminate()
+        injections = [written_again(one, cell.peer_log) for one in injections]
         violations = list(plc.notes.violations) + written_violations(cell.peer_log, plc.notes, DEADLINE_MS / 1000)
         lost = lost_records(cell.records, plc.notes)
         named = [(blamed(injections, when), what) for when, what in violations]
@@ -116,12 +121,22 @@ def inject(cell: Rig, plc: Plc, fault: Fault) -> Injection:
         fault=fault.name,
         seen=fault.seen,
         start_ns=start_ns,
+        end_ns=end_ns,
         detected_s=(signs[0][0] - start_ns) / 1e9 if signs else None,
         sign=signs[0][1] if signs else "",
         recovered_s=recovered_s,
         judged=len(normal),
         silent_s=max(b - a for a, b in itertools.pairwise(moments)) / 1e9,
     )
+
+
+def written_again(one: Injection, log: Path) -> Injection:
+    """The same, back only when the PLC that is written into has a block again, if the fault was its own."""
+    if not one.fault.startswith("written PLC") or one.recovered_s is None:
+        return one
+    after_ns = next((when for when, _ in samples(log) if when > one.end_ns), None)
+    back_s = None if after_ns is None else max(one.recovered_s, (after_ns - one.end_ns) / 1e9)
+    return replace(one, recovered_s=back_s)
 
 
 def settle(notes: Notes, since_ns: int | None = None) -> float | None:
