@@ -15,6 +15,7 @@ from cada_edge.engine_store import KernelReport
 from cada_edge.errors import EngineError, ExportError, UnsupportedOpError
 from cada_edge.export.trt_log import kernel_report
 from cada_edge.imaging import write_atomic
+from cada_edge.runtime.runners.tensorrt_room import lacks_room, started
 from cada_edge.trt import TensorRT
 
 Progress = Callable[[str, int, int], None]
@@ -50,14 +51,18 @@ class _Log:
 
     messages: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    warning: str = ""
 
     def take(self, severity: str, message: str) -> None:
         self.messages.append(message)
         if severity in _ERRORS:
             self.errors.append(message)
+        elif severity == "WARNING":
+            self.warning = message
 
     def said(self) -> str:
-        return "; ".join(dict.fromkeys(self.errors)) or "it says nothing of why"
+        """Errors; where there are none the last warning, for CUDA that cannot be set up may be one."""
+        return "; ".join(dict.fromkeys(self.errors)) or self.warning or "it says nothing of why"
 
 
 def build_plan(
@@ -72,7 +77,8 @@ def build_plan(
         PluginMissingError: the plugin library is absent or not the one the graph names.
     """
     log = _Log()
-    builder = tensorrt.api.Builder(logger := tensorrt.logger(log.take))
+    logger, name = tensorrt.logger(log.take), f"{tensorrt.flavour} {tensorrt.version}"
+    builder = started(lambda: tensorrt.api.Builder(logger), name, log.said)
     if options.plugin is not None:
         tensorrt.load_plugin(builder, *options.plugin)
     config = _config(tensorrt, builder, options)
@@ -83,11 +89,20 @@ def build_plan(
     monitor = _Monitor.attach(tensorrt.api, config, progress)
     plan = _run(lambda: builder.build_serialized_network(network, config), monitor)
     if plan is None:
-        raise EngineError(f"{tensorrt.flavour} {tensorrt.version} could not build the engine: {log.said()}")
+        raise EngineError(f"{name} could not build the engine: {log.said()}; {_advice(log.said(), options)}")
     if cache is not None and options.timing_cache is not None:
         write_atomic(options.timing_cache, bytes(config.get_timing_cache().serialize()))
     plugins = sum(network.get_layer(i).type == tensorrt.api.LayerType.PLUGIN_V3 for i in range(network.num_layers))
     return bytes(plan), kernel_report(log.messages, plugins)
+
+
+def _advice(said: str, options: BuildOptions) -> str:
+    """What to change after a failed build."""
+    if not lacks_room(said):
+        return "try --plugin none or another --precision, or run with --backend ort"
+    given = options.workspace_bytes
+    limit = f"a larger --workspace-mib than {given >> 20}, " if given else "a --workspace-mib, "
+    return f"memory is short: try {limit}a smaller --batch, or end other programs on the GPU"
 
 
 def _strongly_typed(api: Any) -> int:

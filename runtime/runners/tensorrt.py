@@ -26,6 +26,7 @@ from cada_edge.engine_store import StoredEngine
 from cada_edge.errors import EngineError, EngineMismatchError
 from cada_edge.runtime.runners.engine_choice import Wanted, choose_engine
 from cada_edge.runtime.runners.memory import Buffer, Memory, MemoryName, Replay, open_memory
+from cada_edge.runtime.runners.tensorrt_room import FREE_ROOM, lacks_room, started, what_to_do
 from cada_edge.trt import TensorRT, file_sha256
 from cada_edge.types import Prediction, UInt8Array
 
@@ -171,13 +172,17 @@ class _Session:
 
     def __init__(self, tensorrt: TensorRT, stored: StoredEngine, bundle: Path) -> None:
         self._errors: list[str] = []
+        self._warning = ""
         self._logger = tensorrt.logger(self._take)
-        self._runtime = tensorrt.api.Runtime(self._logger)
+        name = f"{tensorrt.flavour} {tensorrt.version}"
+        self._runtime = started(lambda: tensorrt.api.Runtime(self._logger), name, self._said)
         _load_plugin(tensorrt, self._runtime, stored)
         plan = stored.plan()
         self._errors.clear()
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         again = f"build it again here: {build_command(bundle, stored.record.key)}"
+        if self._engine is None and lacks_room(self._said()):
+            raise EngineError(f"there is no room for the engine {stored.folder}: {self._said()}; {FREE_ROOM}")
         if self._engine is None:
             raise EngineMismatchError(f"TensorRT cannot read the engine {stored.folder}: {self._said()}; {again}")
         found = {self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)}
@@ -187,10 +192,7 @@ class _Session:
             )
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise EngineError(
-                f"the engine cannot be set up: {self._said()}; if the GPU is out of memory, use a smaller batch "
-                "or end other programs on the GPU"
-            )
+            raise EngineError(f"the engine cannot be set up: {self._said()}; {what_to_do(self._said(), again)}")
 
     def set_batch(self, image: tuple[int, ...], outputs: dict[str, tuple[int, ...]]) -> None:
         """Fix the shape of the input, and compare those of the outputs with the bundle's contract."""
@@ -213,7 +215,8 @@ class _Session:
         """Queue one execution on the stream."""
         self._errors.clear()
         if not self._context.execute_async_v3(stream):
-            raise EngineError(f"TensorRT failed on a batch: {self._said()}")
+            restart = "if it goes on, restart the program, then the device"
+            raise EngineError(f"TensorRT failed on a batch: {self._said()}; {what_to_do(self._said(), restart)}")
 
     def close(self) -> None:
         """Let go of context, engine and runtime, in this order: each needs the next."""
@@ -222,9 +225,12 @@ class _Session:
     def _take(self, severity: str, message: str) -> None:
         if severity in ("INTERNAL_ERROR", "ERROR"):
             self._errors = [*self._errors[-7:], message]
+        elif severity == "WARNING":
+            self._warning = message
 
     def _said(self) -> str:
-        return "; ".join(self._errors) or "it says nothing of why"
+        """Errors; where there are none the last warning, for CUDA that cannot be set up may be one."""
+        return "; ".join(self._errors) or self._warning or "it says nothing of why"
 
 
 def _load_plugin(tensorrt: TensorRT, runtime: Any, stored: StoredEngine) -> None:
