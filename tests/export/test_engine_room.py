@@ -73,7 +73,7 @@ def test_an_engine_that_finds_no_room_is_no_foreign_engine(exported: Bundle, tmp
     build_fake(exported, tmp_path / "line.cada")
     api = fake_tensorrt(FakeGpu())
 
-    class Runtime(api.Runtime):  # type: ignore[misc]  # its base is known at run time only
+    class Runtime(api.Runtime):  # type: ignore[misc, name-defined]  # its base is known at run time only
         """Cannot allocate what a plan asks for."""
 
         def deserialize_cuda_engine(self, _plan: bytes) -> None:
