@@ -82,13 +82,12 @@ class PlcProcess:
 
     def send(self, message: Message, station: str = "") -> None:
         """Tell the process. Never waits. Raises `LinkError` if it is gone or takes nothing."""
+        if not self._up:  # a process that starts must hear its setup first
+            raise _away("it is being started")
         try:
             self._pipe.send(pack(message, station), socket.MSG_DONTWAIT)
         except OSError as error:
-            raise LinkError(
-                f"the PLC process takes no messages ({error.strerror}): PLCs see a stopped heartbeat or no connection "
-                "until it is back"
-            ) from error
+            raise _away(error.strerror or str(error)) from error
 
     def packets(self) -> list[Packet]:
         """What it said since the last call, but for triggers and health."""
@@ -203,7 +202,7 @@ class PlcProcess:
     def _started(self) -> bool:
         try:
             self._start()
-        except LineError as error:
+        except (LineError, OSError) as error:  # OSError: no memory or no handle left for a process, say
             self._on_problem(error)
         return self._up
 
@@ -218,6 +217,12 @@ def explain(link: AnyLink, refused: Refused) -> str:
     if not refused.errno:
         return f"link {link.kind}: {refused.error}"
     return f"link {link.kind} cannot listen on {address_of(link)}: {refused.error}; {advice}"
+
+
+def _away(why: str) -> LinkError:
+    return LinkError(
+        f"the PLC process takes no messages ({why}): PLCs see a stopped heartbeat or no connection until it is back"
+    )
 
 
 def _with_port(link: AnyLink, port: int | None) -> AnyLink:

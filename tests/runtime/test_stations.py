@@ -8,8 +8,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ import pytest
 from plc_kit import Driver, living, options, place
 from runtime_kit import THRESHOLD, make_bundle, picture, python_env, tiny_model, wait_until, write_line
 
-from cada_edge.errors import ConfigError
+from cada_edge.errors import ConfigError, LinkError
 from cada_edge.imaging import write_png
 from cada_edge.runtime.config import load_config
 from cada_edge.runtime.control import Command, ControlFlag
 from cada_edge.runtime.handshake import Published
+from cada_edge.runtime.plc import client
 from cada_edge.runtime.registers import ErrorCode, OfflineReason, ResultFlag, StatusFlag
 
 ENABLE, TRIGGER, ACK = ControlFlag.TRIGGER_ENABLE, ControlFlag.TRIGGER, ControlFlag.RESULTS_ACK
@@ -217,6 +219,25 @@ def test_a_trigger_too_early_is_counted_and_not_inspected() -> None:
         station.answer(station.asked[0].part)
         assert plc.result(1).result == ResultFlag.PASS
         assert len(station.asked) == 1
+
+
+def test_what_is_said_to_a_plc_process_that_starts_anew_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline that talks while a slow machine starts the process: it comes back at the first attempt."""
+    spawn = client._spawn
+
+    def slow(theirs: socket.socket) -> subprocess.Popen[bytes]:
+        time.sleep(0.1)
+        return spawn(theirs)
+
+    monkeypatch.setattr(client, "_spawn", slow)
+    with place() as station:
+        station.process._process.kill()
+        wait_until(lambda: not station.process.alive())
+        while not station.process.alive():
+            time.sleep(0.001)
+            with suppress(LinkError):
+                station.alive()
+        assert len(station.problems) == 1, station.problems
 
 
 def test_a_pipeline_that_hangs_is_answered_for() -> None:
