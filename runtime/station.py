@@ -37,6 +37,7 @@ from cada_edge.runtime.registers import (
 
 _U16, _UINT32 = 0xFFFF, 1 << 32
 _BEAT_NS = int(HEARTBEAT_PERIOD_S * 1e9)
+_BLIND_NS = _BEAT_NS  # ample for what a PLC wrote meanwhile to come in
 _UNKNOWN = ResultFlag.UNKNOWN | ResultFlag.REJECT
 _LATCHED = StatusFlag.MISSED_TRIGGER | StatusFlag.BUFFER_OVERRUN | StatusFlag.ERROR
 
@@ -80,7 +81,7 @@ class Station:
         self._waiting: deque[_Result] = deque()
         self._ack_until_ns: int | None = None  # None: no acknowledgement is awaited
         self._pass_until_ns: int | None = None
-        self._held_until_ns, self._rejects_in_row = 0, 0
+        self._held_until_ns, self._blind_until_ns, self._rejects_in_row = 0, 0, 0
         self._beat_ns, self._quiet_said, self._stopped = 0, False, False
         self._actions: list[Action] = []
 
@@ -121,6 +122,11 @@ class Station:
             self._command()
         if ControlFlag.EXECUTE_COMMAND in falling:
             self._clear(StatusFlag.COMMAND_DONE | StatusFlag.COMMAND_FAILED)
+        return self._done(now_ns)
+
+    def blind(self, now_ns: int) -> list[Action]:
+        """Nobody looked at what the PLC wrote for a while: a TRIGGER among it is of a time not known, and missed."""
+        self._blind_until_ns = now_ns + _BLIND_NS
         return self._done(now_ns)
 
     def life(self, life: Life, now_ns: int) -> list[Action]:
@@ -173,7 +179,7 @@ class Station:
     # What the PLC asks for
 
     def _trigger(self, ready: bool, now_ns: int) -> None:
-        if not ready or self._state is not State.READY:
+        if not ready or self._state is not State.READY or now_ns < self._blind_until_ns:
             missed = min(self._block.missed + 1, _U16)
             self._block = replace(self._block, missed=missed, flags=self._block.flags | StatusFlag.MISSED_TRIGGER)
             return
@@ -368,7 +374,8 @@ class Station:
 
     def _show_life(self, now_ns: int) -> None:
         enabled = self._options.mode == "triggered" and ControlFlag.TRIGGER_ENABLE in self._control.flags
-        waiting = enabled and ControlFlag.TRIGGER not in self._control.flags
+        looked = now_ns >= self._blind_until_ns
+        waiting = enabled and looked and ControlFlag.TRIGGER not in self._control.flags
         shown = {
             StatusFlag.ONLINE: self._state is not State.OFFLINE,
             StatusFlag.TRIGGER_READY: waiting and self._state is State.READY,

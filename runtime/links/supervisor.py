@@ -21,6 +21,7 @@ from cada_edge.runtime.registers import HEARTBEAT_PERIOD_S, OfflineReason, Statu
 OnControl = Callable[[Sequence[int]], None]
 
 _BEAT_NS = int(HEARTBEAT_PERIOD_S * 1e9)
+BLIND_NS = 3 * _BEAT_NS  # what came in after nobody looked for so long may be older than any picture of its part
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 
 
@@ -68,6 +69,8 @@ class LinkSupervisor:
             connect, then whenever they change. Must be quick.
         poll_s: how often the control block is read, > 0.
         clock_ns: monotonic time, ns.
+        on_blind: called from the thread before `on_control` where nobody could read the control block for
+            `BLIND_NS`, or three times `poll_s` where that is longer: what changed did so at a time not known.
     """
 
     def __init__(
@@ -77,9 +80,12 @@ class LinkSupervisor:
         on_control: OnControl,
         poll_s: float = 0.005,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        *,
+        on_blind: Callable[[], None] = lambda: None,
     ) -> None:
         self._link, self._on_control = link, on_control
         self._poll_ns, self._clock_ns = int(poll_s * 1e9), clock_ns
+        self._on_blind, self._looked_ns = on_blind, clock_ns()
         self._shown = Shown(tuple(encode(StatusBlock())), 0)
         self._gate, self._health = ResultGate(), LinkHealth(name)
         self._wake, self._closing = threading.Event(), False
@@ -167,12 +173,16 @@ class LinkSupervisor:
 
     def _read(self, known: tuple[int, ...] | None) -> tuple[int, ...] | None:
         """Read the control block, and hand it on if it is not the known one."""
+        start_ns = self._clock_ns()
         words = self._link.read_control()
         if words is None:
             return None
         self._health = replace(self._health, reads=self._health.reads + 1)
         if (control := tuple(words)) != known:
+            if self._clock_ns() - self._looked_ns > max(BLIND_NS, 3 * self._poll_ns):
+                self._on_blind()
             self._on_control(control)
+        self._looked_ns = start_ns
         return control
 
     def _leave_safe(self) -> None:

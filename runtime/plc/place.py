@@ -11,7 +11,7 @@ from cada_edge.runtime.control import decode_control
 from cada_edge.runtime.handshake import Action
 from cada_edge.runtime.links.gate import ResultGate, Shown
 from cada_edge.runtime.links.server import OnControl, Server, ShownBlock
-from cada_edge.runtime.links.supervisor import LinkSupervisor
+from cada_edge.runtime.links.supervisor import BLIND_NS, LinkSupervisor
 from cada_edge.runtime.plc.wire import StationSetup
 from cada_edge.runtime.registers import Alarm, OfflineReason, ResultFlag, StatusBlock, decode, encode
 from cada_edge.runtime.station import Station
@@ -40,6 +40,7 @@ class Place:
         self._links: list[LinkSupervisor] = []
         self._shown: StatusBlock | None = None
         self._first_seq, self._result_ns = setup.seq, 0
+        self._awake_ns = time.monotonic_ns()
 
     def add_server(self, make: Callable[[ShownBlock, OnControl], Server], control: bool) -> Server:
         """A server that shows the station, and drives it where `control` says so."""
@@ -63,7 +64,10 @@ class Place:
 
     def do(self, event: Event) -> None:
         """Something happened, or nothing but time passing."""
-        for action in event(self._station, time.monotonic_ns()):
+        now_ns = time.monotonic_ns()
+        slept, self._awake_ns = now_ns - self._awake_ns > BLIND_NS, now_ns  # a tick is due more often than that
+        actions = self._station.blind(now_ns) if slept else []
+        for action in actions + event(self._station, now_ns):
             self._on_action(action, self.id)
         if self._station.block != self._shown:
             self._publish()
@@ -72,6 +76,10 @@ class Place:
     def tick(self) -> None:
         """Time passed."""
         self.do(lambda station, now_ns: station.tick(now_ns))
+
+    def blind(self) -> None:
+        """A link could not look at the PLC's block for a while."""
+        self.do(lambda station, now_ns: station.blind(now_ns))
 
     def close(self) -> None:
         """Let time pass without it."""

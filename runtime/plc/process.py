@@ -108,7 +108,11 @@ class Host:
         def on_control(words: Sequence[int]) -> None:
             self._loop.call_soon_threadsafe(driver, words)
 
-        link = LinkSupervisor(make_link(config), f"{config.kind}-{number}", on_control, config.poll_ms / 1000)
+        def on_blind() -> None:
+            self._loop.call_soon_threadsafe(place.blind)
+
+        name = f"{config.kind}-{number}"
+        link = LinkSupervisor(make_link(config), name, on_control, config.poll_ms / 1000, on_blind=on_blind)
         place.add_link(link)
         link.start()
         self._known.append((config.kind, address_of(config), link))

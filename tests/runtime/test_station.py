@@ -183,6 +183,19 @@ def test_a_trigger_that_was_up_before_ready_showed_takes_no_picture() -> None:
     assert (fresh.block.missed, fresh.block.seq) == (1, 9)
 
 
+def test_a_trigger_after_nobody_looked_is_missed() -> None:
+    """What the PLC wrote while nobody looked is of an unknown time: no picture fits it. The next trigger counts."""
+    bench = Bench()
+    bench.actions += bench.station.blind(bench.now_ns)
+    bench.write(ENABLE | TRIGGER)
+    assert (bench.station.block.missed, bench.actions) == (1, [])
+    bench.write(ENABLE)
+    assert not bench.ready()
+    bench.wait(200)
+    assert bench.ready()
+    assert bench.trigger(2) == 1
+
+
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [({"sources_well": False}, OfflineReason.SOURCE_LOST), ({}, OfflineReason.PIPELINE_STALLED)],
@@ -377,6 +390,11 @@ class Handshakes(RuleBasedStateMachine):
     def time_passes(self, ms: int, alive: bool) -> None:
         """With or without signs of life."""
         self.bench.wait(ms, alive=alive)
+
+    @rule()
+    def nobody_looks(self) -> None:
+        """At what the PLC writes."""
+        self.bench.actions += self.bench.station.blind(self.bench.now_ns)
 
     @rule(well=st.booleans(), reload=st.booleans())
     def pipeline_lives(self, well: bool, reload: bool) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -219,6 +220,23 @@ def test_a_trigger_too_early_is_counted_and_not_inspected() -> None:
         station.answer(station.asked[0].part)
         assert plc.result(1).result == ResultFlag.PASS
         assert len(station.asked) == 1
+
+
+def test_a_trigger_from_while_the_plc_process_stood_still_is_missed() -> None:
+    """Half a second old when it is read, it would be answered by a picture of whatever is there by then."""
+    with place(options(mode="triggered")) as station, living(station), driver(station.port) as plc:
+        plc.ready()
+        station.process._process.send_signal(signal.SIGSTOP)
+        with ThreadPoolExecutor(1) as other:
+            written = other.submit(plc.trigger, 9)
+            time.sleep(0.5)
+            station.process._process.send_signal(signal.SIGCONT)
+            written.result()
+        wait_until(lambda: plc.block().missed == 1)
+        assert station.asked == []
+        plc.ready()
+        plc.trigger(10)
+        wait_until(lambda: len(station.asked) == 1)
 
 
 def test_what_is_said_to_a_plc_process_that_starts_anew_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:

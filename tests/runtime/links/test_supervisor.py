@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 from link_kit import CONTROL, pattern
@@ -102,6 +103,24 @@ def test_control_is_handed_on_when_it_changes() -> None:
     wait_until(lambda: len(came) == 3)
     supervisor.close()
     assert came[1:] == [(0,) * 16] * 2
+
+
+def test_a_change_that_nobody_could_see_is_told_as_such() -> None:
+    """What stands in the control block after a break of 0.3 s and more came at a time not known."""
+    link, told = Memory(), list[Sequence[int] | None]()
+    link.control = CONTROL
+    supervisor = LinkSupervisor(link, "plc", told.append, on_blind=lambda: told.append(None))
+    supervisor.start()
+    wait_until(lambda: len(told) == 1)
+    link.control = [0] * 16
+    wait_until(lambda: len(told) == 2)
+    link.go.clear()
+    time.sleep(0.5)
+    link.control = CONTROL
+    link.go.set()
+    wait_until(lambda: len(told) == 4)
+    supervisor.close()
+    assert told == [tuple(CONTROL), (0,) * 16, None, tuple(CONTROL)]
 
 
 def test_a_result_whose_time_is_over_is_written_as_late() -> None:
