@@ -16,11 +16,12 @@ from rich.table import Table
 
 from cada_edge.bundle import Bundle
 from cada_edge.cli._progress import stage_progress
-from cada_edge.engine_key import Flavour, Precision, graph_name, how_to_get
+from cada_edge.cuda_device import compute_capability
+from cada_edge.engine_key import Flavour, Precision, graph_name, how_to_get, parse_capability
 from cada_edge.engine_store import StoredEngine, Survey, engines_folder, survey
 from cada_edge.errors import BundleError, ConfigError, EngineError, PluginMissingError
 from cada_edge.export.engine import EngineConfig, build_engine
-from cada_edge.export.plugin import cached_plugin
+from cada_edge.export.plugin import architectures_of, built_plugins, cached_plugin
 
 _DAMAGED = 1
 
@@ -66,7 +67,7 @@ def engine(
     loaded, sizes = Bundle.read(bundle), parse_batch(batch)
     loaded.file(graph_name(precision), how_to_get(precision))
     config = EngineConfig(backend, precision, sizes, target, workspace_mib, dla_core)
-    config = replace(config, plugin=_library(plugin))
+    config = replace(config, plugin=_library(plugin, target))
     with stage_progress(Console(stderr=True)) as progress:
         built = build_engine(loaded, folder, config, progress)
     _show([built], {}, as_json)
@@ -95,14 +96,31 @@ def _damaged(engines: Sequence[StoredEngine]) -> dict[Path, str]:
     return found
 
 
-def _library(plugin: str) -> Path | None:
+def _library(plugin: str, target: str | None) -> Path | None:
     """The plugin library to build with. Where none was built nothing does without in silence: `PluginMissingError`."""
     if plugin == "none":
         return None
-    found = cached_plugin() if plugin == "auto" else Path(plugin)
+    gpu = _gpu(target)
+    found = cached_plugin(gpu) if plugin == "auto" else Path(plugin)
+    if found is None and gpu and (built := built_plugins()):
+        have, arch = " and ".join(map(architectures_of, built)), gpu.replace(".", "")
+        raise PluginMissingError(
+            f"the plugin libraries built here are for {have}, the engine is for a GPU of {gpu}; "
+            f"run: cada-edge plugin build --arch {arch}, or say --plugin none"
+        )
     if found is None:
         raise PluginMissingError("no plugin library was built here; run: cada-edge plugin build, or say --plugin none")
     return found
+
+
+def _gpu(target: str | None) -> str | None:
+    """Compute capability that is built for; None without a driver, of which the build speaks."""
+    if target is not None:
+        return parse_capability(target)
+    try:
+        return compute_capability()
+    except EngineError:
+        return None
 
 
 def parse_batch(text: str) -> tuple[int, int, int]:

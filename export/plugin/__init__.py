@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
 CMAKE = Path(__file__).resolve().parents[2] / "cmake"  # beside export/, in a checkout and in the wheel
 LIBRARY = "libcada_normalize.so"
 _SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
+_TEGRA = {53, 62, 72, 87, 101, 110}  # Jetsons run machine code of just their own architecture
 
 
 def source_files() -> list[Path]:
@@ -49,14 +51,48 @@ def plugin_path(tensorrt: str, architectures: str) -> Path:
     return cache_root() / name / LIBRARY
 
 
-def cached_plugin() -> Path | None:
+def cached_plugin(target: str | None = None) -> Path | None:
     """The library built last of just these sources, or ``None``.
 
     ``CADA_EDGE_PLUGIN``, a path, comes first. Any one will do for a TensorRT from 10.3 on: the
-    interface is the same; whether it holds code for a GPU shows when the engine runs.
+    interface is the same.
+
+    Args:
+        target: compute capability such as ``8.7`` that it must hold code for; ``None`` takes any.
     """
     named = os.environ.get("CADA_EDGE_PLUGIN")
     if named:
         return Path(named)
-    built = [path for path in cache_root().glob(f"*-{plugin_sha256()[:16]}/{LIBRARY}") if path.is_file()]
-    return max(built, key=lambda path: path.stat().st_mtime_ns, default=None)
+    fit = [path for path in built_plugins() if target is None or holds_code(architectures_of(path), target)]
+    return max(fit, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def built_plugins() -> list[Path]:
+    """Every library in the cache that was built of just these sources, sorted."""
+    return sorted(path for path in cache_root().glob(f"*-{plugin_sha256()[:16]}/{LIBRARY}") if path.is_file())
+
+
+def architectures_of(library: Path) -> str:
+    """What a library of the cache was built for, as CMake writes it: the other way round of `plugin_path`."""
+    return library.parent.name.partition("-sm")[2].rpartition("-")[0].replace("_", ";")
+
+
+def holds_code(architectures: str, target: str) -> bool:
+    """Whether a library built for `architectures`, as CMake writes them, runs on a GPU of `target`, such as ``8.7``.
+
+    ``86-real`` is machine code, for the GPUs of its generation from its number on, Jetsons apart;
+    ``86-virtual`` is compiled when loaded, for all GPUs from its number on; ``86`` is both;
+    ``90a`` is for its own number alone.
+    """
+    return any(_runs(part, int(target.replace(".", ""))) for part in architectures.split(";"))
+
+
+def _runs(architecture: str, wanted: int) -> bool:
+    parts = re.fullmatch(r"(\d+)(a?)(-real|-virtual)?", architecture)
+    if parts is None:
+        return False
+    built = int(parts[1])
+    if built == wanted or parts[2]:
+        return built == wanted
+    sibling = built // 10 == wanted // 10 and not _TEGRA & {built, wanted}
+    return built < wanted and (parts[3] != "-real" or sibling)

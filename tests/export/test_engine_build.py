@@ -27,6 +27,7 @@ from cada_edge.errors import (
     UnsupportedOpError,
 )
 from cada_edge.export.engine import EngineConfig, build_engine
+from cada_edge.export.plugin import plugin_path
 from cada_edge.export.trt_graph import for_parser
 from cada_edge.trt import TensorRT
 
@@ -214,6 +215,27 @@ def test_the_first_thing_that_is_missing_is_named_first(
     done = CliRunner().invoke(app, ["build", str(tmp_path / words[0]), *words[1:]])
     assert isinstance(done.exception, CadaEdgeError)
     assert re.search(told, str(done.exception))
+
+
+def test_a_plugin_for_other_gpus_is_not_built_into_an_engine(
+    exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the libraries are for, what the engine is for, and the command that brings one."""
+    from cada_edge.cli.engine import engine as command
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CADA_EDGE_PLUGIN", raising=False)
+    library = plugin_path("10.3.0", "87-real")
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"library")
+    exported.write(tmp_path / "line.cada")
+    app = typer.Typer()
+    app.command()(command)
+    done = CliRunner().invoke(app, ["build", str(tmp_path / "line.cada"), "--target", "sm_86"])
+    assert isinstance(done.exception, PluginMissingError)
+    assert "are for 87-real, the engine is for a GPU of 8.6; run: cada-edge plugin build --arch 86" in str(
+        done.exception
+    )
 
 
 def test_info_without_engines_is_no_empty_table(bundle: Bundle, tmp_path: Path) -> None:

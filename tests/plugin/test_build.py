@@ -12,7 +12,16 @@ from typer.testing import CliRunner
 
 from cada_edge.cli import app
 from cada_edge.errors import ConfigError, EngineError, MissingDependencyError
-from cada_edge.export.plugin import LIBRARY, build, cached_plugin, plugin_path, plugin_sha256, source_files
+from cada_edge.export.plugin import (
+    LIBRARY,
+    architectures_of,
+    build,
+    cached_plugin,
+    holds_code,
+    plugin_path,
+    plugin_sha256,
+    source_files,
+)
 from cada_edge.export.plugin.build import build_plugin, find_headers, headers_version
 
 
@@ -143,6 +152,34 @@ def test_the_cache_knows_versions_architectures_and_sources(cache: Path, monkeyp
     assert cached_plugin() == second
     monkeypatch.setenv("CADA_EDGE_PLUGIN", "/elsewhere/plugin.so")
     assert cached_plugin() == Path("/elsewhere/plugin.so")
+
+
+def test_a_library_for_another_gpu_is_not_taken(cache: Path) -> None:
+    """Though it was built last: an engine with it would fail at its first picture."""
+    first, second = fill(plugin_path("10.3.0", "86-real;120")), fill(plugin_path("10.3.0", "87"))
+    assert cache == second.parent.parent
+    assert [architectures_of(path) for path in (first, second)] == ["86-real;120", "87"]
+    assert (cached_plugin(), cached_plugin("8.7"), cached_plugin("8.6")) == (second, second, first)
+    assert cached_plugin("8.0") is None
+
+
+@pytest.mark.parametrize(
+    ("architectures", "runs", "does_not"),
+    [
+        ("86-real", ("8.6", "8.9"), ("8.0", "8.7", "9.0")),
+        ("87-real", ("8.7",), ("8.6", "8.9", "9.0")),
+        ("86", ("8.6", "8.7", "9.0", "12.0"), ("8.0",)),
+        ("90-virtual", ("9.0", "11.0"), ("8.9",)),
+        ("90a", ("9.0",), ("8.9", "10.0")),
+        ("86-real;89-real;90-real;120", ("8.6", "8.9", "9.0", "12.0", "12.1"), ("8.7", "11.0")),
+    ],
+)
+def test_code_runs_where_cuda_says_it_does(
+    architectures: str, runs: tuple[str, ...], does_not: tuple[str, ...]
+) -> None:
+    """Machine code within a generation and never between Jetsons and others, PTX on all later GPUs."""
+    assert all(holds_code(architectures, gpu) for gpu in runs)
+    assert not any(holds_code(architectures, gpu) for gpu in does_not)
 
 
 def test_the_digest_is_of_what_is_compiled() -> None:
