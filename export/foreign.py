@@ -103,7 +103,10 @@ def _inline_weights(proto: ModelProto, path: Path) -> None:
 def _weights_file(path: Path, location: str) -> Path:
     """The file that `location` names, if it lies right beside `path`."""
     if not location or location in {".", ".."} or set(location) & {"/", "\\", "\0"}:
-        raise UnsafeFileError(f"{path}: names weights at {location!r}, expected a file in its own folder")
+        raise UnsafeFileError(
+            f"{path}: names weights at {location!r}, expected a file in its own folder; save the model again with its "
+            "weights inside it or beside it"
+        )
     weights = path.parent / location
     try:
         regular = stat.S_ISREG(weights.lstat().st_mode)

@@ -181,7 +181,8 @@ class GateReport:
         }
 
 
+_WIDEN = "widen the tolerance (--max-auroc-fall, --max-flips, --max-false-rejects)"
 _ADVICE: Mapping[Precision, str] = {
-    "fp16": "Stay with fp32, or widen the tolerance if this does not matter to you",
-    "int8": "Give more calibration images or a lower --score-budget, stay with fp16, or widen the tolerance",
+    "fp16": f"Stay with fp32, or {_WIDEN} if this does not matter to you",
+    "int8": f"Give more calibration images or a lower --score-budget, stay with fp16, or {_WIDEN}",
 }

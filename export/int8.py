@@ -132,7 +132,7 @@ def _require_images(pool: Sequence[Item]) -> None:
     if len(pool) < MIN_CALIBRATION_IMAGES:
         raise DataError(
             f"INT8 ranges: {len(pool)} good images are left to calibrate on, at least {MIN_CALIBRATION_IMAGES} are "
-            "needed; give more with --images"
+            "needed, beside those that judge accuracy; give more with --images"
         )
 
 
