@@ -329,13 +329,18 @@ class Station:
             OfflineReason.SOURCE_LOST: not life.sources_well,
             OfflineReason.REQUESTED: ControlFlag.SET_OFFLINE in self._control.flags,
             OfflineReason.PLC_LOST: watched and now_ns - self._plc_moved_ns >= options.plc_stale_ns,
-            OfflineReason.RELOADING: life.reload and self._part is None and self._acknowledged(now_ns),
+            OfflineReason.RELOADING: life.reload and self._part is None and self._told(now_ns),
         }
         return next((reason for reason, holds in reasons.items() if holds), OfflineReason.NONE)
 
     def _acknowledged(self, now_ns: int) -> bool:
         """Whether the PLC has taken the result that shows, or will not say so any more."""
         return self._ack_until_ns is None or now_ns >= self._ack_until_ns
+
+    def _told(self, now_ns: int) -> bool:
+        """Whether the PLC has taken every result there is, or takes none any more."""
+        coming = bool(self._waiting) and self._ack_until_ns is None  # the next one shows as soon as RESULTS_ACK falls
+        return self._acknowledged(now_ns) and not coming
 
     def _go(self, reason: OfflineReason, now_ns: int) -> None:
         if reason is OfflineReason.NONE and self._state is State.OFFLINE:

@@ -335,6 +335,22 @@ def test_a_model_changes_although_the_plc_acknowledges_nothing(flags: ControlFla
     assert Quiet() in bench.actions
 
 
+def test_a_model_changes_only_when_the_plc_has_what_waits() -> None:
+    """Results that wait in the buffer are shown one by one before a warm model takes over."""
+    bench = Bench()
+    bench.write(ENABLE | BUFFER)
+    for number in (1, 2):
+        bench.say(bench.trigger(number))
+        bench.write(ENABLE | BUFFER)
+    bench.live(reload=True)
+    bench.write(ENABLE | BUFFER | ACK)
+    bench.write(ENABLE | BUFFER)
+    assert (bench.station.block.trigger_id, bench.passing()) == (2, True)
+    bench.write(ENABLE | BUFFER | ACK)
+    assert bench.station.block.offline is OfflineReason.RELOADING
+    assert all(published.seq for published in bench.published())
+
+
 def test_rejects_in_a_row_raise_an_alarm() -> None:
     """The third reject in a row raises the alarm; it stays up until the PLC clears it."""
     bench = Bench(StationOptions(reject_run=3))
