@@ -37,8 +37,7 @@ class Shot:
 
     def frame(self, source_id: str, frame_id: int, drops: int) -> Frame:
         """The frame made of it; ``incomplete`` unless its pixels are whole."""
-        image = None if self.fault else self.decode()
-        note = self.fault or ("" if image is not None else "the device gave no picture of a known format")
+        image, fault = (None, self.fault) if self.fault else self._picture()
         return Frame(
             image=image,
             source_id=source_id,
@@ -47,9 +46,17 @@ class Shot:
             t_arrival_ns=self.t_arrival_ns,
             drops=drops,
             status="ok" if image is not None else "incomplete",
-            note=note,
+            note=fault,
             t_device_ns=self.t_device_ns,
         )
+
+    def _picture(self) -> tuple[UInt8Array | None, str]:
+        """The pixels, or why there are none."""
+        try:
+            image = self.decode()
+        except Exception as error:  # noqa: BLE001  # pixels are the camera's, or memory is short: its part is undecided
+            return None, f"the picture cannot be read: {error}"
+        return image, "" if image is not None else "the device gave no picture of a known format"
 
 
 def lost_frame(source_id: str, frame_id: int, drops: int, note: str) -> Frame:

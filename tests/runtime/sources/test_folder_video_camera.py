@@ -17,7 +17,7 @@ from cada_edge.errors import CadaEdgeError, ConfigError, SourceError
 from cada_edge.imaging import write_png
 from cada_edge.protocols import Source
 from cada_edge.runtime.sources.camera import CameraOptions, CameraSource
-from cada_edge.runtime.sources.device import CameraSettings
+from cada_edge.runtime.sources.device import CameraSettings, Shot
 from cada_edge.runtime.sources.folder import FolderSource
 from cada_edge.runtime.sources.opencv import OPEN_TIMEOUT_MS, CaptureDevice, VideoSource, _controls, to_rgb
 from cada_edge.runtime.sources.uri import open_source, redact
@@ -268,6 +268,16 @@ def test_only_clear_pictures_become_rgb(shape: tuple[int, ...], dtype: Any, expe
     rgb = to_rgb(np.zeros(shape, dtype))
     assert (rgb is not None) == expected
     assert rgb is None or rgb.shape == (4, 5, 3)
+
+
+def test_a_picture_that_cannot_be_read_leaves_its_part_undecided() -> None:
+    """Pixels that no decoder takes do not end the source: the frame is incomplete and says why."""
+
+    def wrong() -> None:
+        raise ValueError("odd width")
+
+    frame = Shot(wrong, 2, 1).frame("cam1", 7, drops=0)
+    assert (frame.status, frame.image, frame.note) == ("incomplete", None, "the picture cannot be read: odd width")
 
 
 def test_blue_stays_blue() -> None:
