@@ -153,7 +153,9 @@ def _show(engines: Sequence[StoredEngine], damaged: Mapping[Path, str], as_json:
 
 def _table(engines: Sequence[StoredEngine], damaged: Mapping[Path, str]) -> Table:
     headings = ("TensorRT", "GPU", "type", "batch", "plugin", "convs", "MiB", "key", "files")
-    table = Table(*headings, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")  # a cut key names no folder
     for one in engines:
         record, key = one.record, one.record.key
         convolutions = "\n".join(f"{count} {kind}" for kind, count in record.kernels.convolutions.items()) or "-"

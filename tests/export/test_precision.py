@@ -118,7 +118,9 @@ def test_a_bundle_that_is_not_exported_is_refused(seen_line: Bundle, good: tuple
 def test_three_images_are_too_few_to_calibrate_on(seen_line: Bundle, good: tuple[Item, ...]) -> None:
     """Three images left for the ranges: one error with both numbers."""
     few = [item for item in good if item.sha256 not in seen_line.roles()["fit"]][:6]
-    with pytest.raises(DataError, match="3 good images are left to calibrate on, at least 16 are needed, beside those that judge"):
+    with pytest.raises(
+        DataError, match="3 good images are left to calibrate on, at least 16 are needed, beside those that judge"
+    ):
         add_precisions(seen_line, ["int8"], few, open_ort, QUICK)
 
 
