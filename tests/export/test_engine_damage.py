@@ -179,11 +179,10 @@ def test_info_shows_what_is_damaged_and_leaves_with_1(exported: Bundle, line: Pa
 
 def test_info_cuts_nothing_short_on_a_narrow_terminal(exported: Bundle, line: Path) -> None:
     """A key, the name of a folder, is folded over two lines where it finds no room in one."""
-    stored = build_fake(exported, line, LIBRARY, flavour="tensorrt-rtx")
+    name = build_fake(exported, line, LIBRARY, flavour="tensorrt-rtx").folder.name
     _, table = cli(engine_command, "info", str(line))
     assert "\u2026" not in table
-    assert stored.folder.name[:8] in table
-    assert stored.folder.name[8:] in table
+    assert any(name[:at] in table and name[at:] in table for at in range(4, 17))
 
 
 def test_info_of_sound_engines_leaves_with_0(exported: Bundle, line: Path) -> None:
