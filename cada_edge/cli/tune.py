@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +17,7 @@ from cada_edge.cli._progress import stage_progress
 from cada_edge.engine_key import Precision
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.benchmark.pictures import pictures
-from cada_edge.runtime.tune.search import Tried, TuneOptions, Tuning
+from cada_edge.runtime.tune.search import Other, Tried, TuneOptions, Tuning
 from cada_edge.runtime.tune.search import tune as search
 from cada_edge.runtime.tune.store import Entry, Key, keep
 
@@ -41,7 +43,8 @@ def tune(
     Only a way that decides every picture as ONNX Runtime does counts, and it takes the place of
     ONNX Runtime as it comes only if it is faster with 95 % confidence. `run`, `benchmark` and
     `check` use it where the backend is `auto`; on another machine, or after an update, it is
-    ignored until you run this again. Nothing else should run meanwhile.
+    ignored until you run this again. Other precisions that the bundle holds are measured too and
+    shown with what they do to verdicts; taking one is your decision. Nothing else should run meanwhile.
     """
     checked, options = Bundle.read(bundle), TuneOptions(precision, screen, n, _counts(threads), seed)
     with pictures(images, seed) as paths, stage_progress(Console(stderr=True, quiet=as_json)) as progress:
@@ -62,18 +65,24 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _document(found: Tuning, entry: Entry, place: Path | None) -> dict[str, object]:
-    tried = [
-        {
-            "name": one.candidate.name,
-            "p50_ms": None if one.p50_ns is None else one.p50_ns / 1e6,
-            "calls": len(one.final_ns or one.screen_ns),
-            "ratio": None if one.ratio is None else [one.ratio.value, one.ratio.low, one.ratio.high],
-            "refused": one.refused,
-        }
-        for one in found.tried
-    ]
-    kept = None if place is None else str(place)
-    return {**entry.model_dump(mode="json"), "verdicts": found.verdicts, "tried": tried, "file": kept}
+    others = [{**_figures(one.tried), "moved": one.moved and asdict(one.moved)} for one in found.others]
+    return {
+        **entry.model_dump(mode="json"),
+        "verdicts": found.verdicts,
+        "tried": [_figures(one) for one in found.tried],
+        "others": others,
+        "file": None if place is None else str(place),
+    }
+
+
+def _figures(one: Tried) -> dict[str, object]:
+    return {
+        "name": one.candidate.name,
+        "p50_ms": None if one.p50_ns is None else one.p50_ns / 1e6,
+        "calls": len(one.final_ns or one.screen_ns),
+        "ratio": None if one.ratio is None else [one.ratio.value, one.ratio.low, one.ratio.high],
+        "refused": one.refused,
+    }
 
 
 def _render(found: Tuning, place: Path | None, console: Console) -> None:
@@ -85,8 +94,26 @@ def _render(found: Tuning, place: Path | None, console: Console) -> None:
     console.print(f"Decided alike by all that are not refused: {decided}.", highlight=False)
     if found.best is found.tried[0]:
         console.print("No way is faster with 95 % confidence: ONNX Runtime stays as it comes.")
+    if found.others:
+        _render_others(found.others, found.best.candidate.how.precision, console)
     if place is not None:
         console.print(f"Kept in {place} for backend: auto.", soft_wrap=True, highlight=False, markup=False)
+
+
+def _render_others(others: Sequence[Other], precision: Precision, console: Console) -> None:
+    headings = ("precision, backend", "p50, ms", "to the fastest (95 %)", "other verdicts", "scores moved, rms")
+    table = figures("Other precisions, not chosen", headings, left={"precision, backend"})
+    for one in others:
+        name, p50, _, beside, refused = _row(one.tried, best=False)
+        moved = one.moved
+        last = (refused, "") if moved is None else (f"{moved.verdicts} of {moved.pictures}", f"{moved.score_rms:.4f}")
+        table.add_row(name, p50, beside, *last)
+    console.print(table)
+    console.print(
+        f"Verdicts and scores against {precision} on the same pictures. Taking one is up to you: name backend and "
+        "precision in line.yaml, once you have judged pictures with defects by it.",
+        highlight=False,
+    )
 
 
 def _row(one: Tried, *, best: bool) -> tuple[str, ...]:

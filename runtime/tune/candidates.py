@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from cada_edge.engine_key import Precision
-from cada_edge.runtime.runners.how import How, LocalBackend, LocalOptions
+from cada_edge.engine_key import PRECISIONS, Precision, graph_name
+from cada_edge.runtime.runners.how import LOCAL, How, LocalBackend, LocalOptions
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,23 @@ def candidates(precision: Precision, threads: tuple[int, ...] = ()) -> list[Cand
                 name = f"{backend}, {label}, {count} thread{'s' if count > 1 else ''}"
                 found.append(Candidate(name, How(backend, precision, count, graph=graph)))
     return found
+
+
+def beside(precision: Precision, held: Container[str], threads: int | None) -> list[Candidate]:
+    """The bundle's other precisions in each backend that is installed, as a line runs them that names both.
+
+    Args:
+        precision: that is tuned.
+        held: names of the bundle's files.
+        threads: of the way that was chosen.
+    """
+    backends = [backend for backend in LOCAL if backend == "ort" or find_spec("openvino")]
+    return [
+        Candidate(f"{other}, {backend}", How(backend, other, threads))
+        for other in PRECISIONS
+        if other != precision and graph_name(other) in held
+        for backend in backends
+    ]
 
 
 def usable_cores() -> int:

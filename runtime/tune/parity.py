@@ -43,6 +43,32 @@ def disagreement(ours: Sequence[Answer], reference: Sequence[Answer]) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class Movement:
+    """How far one way's answers are from those of another.
+
+    Attributes:
+        verdicts: pictures that are decided otherwise.
+        pictures: of how many.
+        score_rms: root mean square of the scores' differences.
+    """
+
+    verdicts: int
+    pictures: int
+    score_rms: float
+
+
+def movement(ours: Sequence[Answer], reference: Sequence[Answer]) -> Movement:
+    """Of the same pictures, at least one; the distance is NaN where a score is."""
+    pairs = list(zip(ours, reference, strict=True))
+    moved = [float(one.prediction.score[0]) - float(other.prediction.score[0]) for one, other in pairs]
+    return Movement(
+        verdicts=sum(one.status != other.status for one, other in pairs),
+        pictures=len(pairs),
+        score_rms=float(np.sqrt(np.mean(np.square(moved)))),
+    )
+
+
 def _gap(ours: Prediction, reference: Prediction, name: str) -> float:
     """Largest difference; 0 where both are the same NaN or infinity."""
     one, other = (np.asarray(getattr(each, name), np.float64) for each in (ours, reference))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ from cada_edge.imaging import prepare, read_image
 from cada_edge.protocols import Runner
 from cada_edge.runtime.benchmark.stats import Ratio, ratio
 from cada_edge.runtime.runners.open import open_runner
-from cada_edge.runtime.tune.candidates import Candidate, candidates
-from cada_edge.runtime.tune.parity import Answer, answer, disagreement
+from cada_edge.runtime.tune.candidates import Candidate, beside, candidates
+from cada_edge.runtime.tune.parity import Answer, Movement, answer, disagreement, movement
 from cada_edge.runtime.tune.store import Choice
 from cada_edge.types import UInt8Array, require
 
@@ -78,6 +79,19 @@ class Tried:
         return float(np.median(times)) if times else None
 
 
+@dataclass
+class Other:
+    """Another precision of the bundle: measured against the best way and told of, never chosen.
+
+    Attributes:
+        tried: the way; its ratio is to the best one.
+        moved: its answers against those of the precision that was tuned; ``None`` where it is refused.
+    """
+
+    tried: Tried
+    moved: Movement | None = None
+
+
 @dataclass(frozen=True)
 class Tuning:
     """What was found.
@@ -86,11 +100,13 @@ class Tuning:
         tried: every way, the default first.
         best: among `tried`: another than the default only if its ratio is below 1 with 95 % confidence.
         verdicts: of the pictures that every way had to decide alike, by status.
+        others: the bundle's other precisions.
     """
 
     tried: Sequence[Tried]
     best: Tried
     verdicts: dict[str, int]
+    others: Sequence[Other] = ()
 
     def choice(self) -> Choice:
         """What is to be kept."""
@@ -137,10 +153,37 @@ def tune(bundle: Bundle, path: Path, pictures: Sequence[Path], options: TuneOpti
         others = sorted(ways[1:], key=lambda way: way.tried.p50_ns or 0.0)
         finalists = [ways[0], *others[:_FINALISTS]]
         _measure(finalists, batches, options.n, lambda way: way.tried.final_ns, partial(progress, "compare"))
-    verdicts: dict[str, int] = {}
-    for each in reference:
-        verdicts[each.status] = verdicts.get(each.status, 0) + 1
-    return Tuning(tried, _best([way.tried for way in finalists], options.seed), verdicts)
+        best = _best([way.tried for way in finalists], options.seed)
+        fastest = next(way for way in finalists if way.tried is best)
+        other = _others(bundle, path, fastest, batches, reference, options=options, progress=progress)
+    return Tuning(tried, best, dict(Counter(each.status for each in reference)), other)
+
+
+def _others(
+    bundle: Bundle,
+    path: Path,
+    best: _Way,
+    batches: Sequence[UInt8Array],
+    reference: Sequence[Answer],
+    *,
+    options: TuneOptions,
+    progress: Progress,
+) -> list[Other]:
+    """The other precisions in turns with the best way. Which one a line runs is its user's decision."""
+    how = best.tried.candidate.how
+    found = [Other(Tried(one)) for one in beside(how.precision, bundle.files, how.threads)]
+    with ExitStack() as opened:
+        ways = [_Way(Tried(best.tried.candidate), best.runner)]
+        for one in found:
+            way = _opened(bundle, path, one.tried, opened, must=False)
+            answers = None if way is None else _answers(way, bundle, batches)
+            if way is not None and answers is not None:
+                one.moved = movement(answers, reference)
+                ways.append(way)
+        if len(ways) > 1:
+            _measure(ways, batches, options.n, lambda way: way.tried.final_ns, partial(progress, "other precisions"))
+        _best([way.tried for way in ways], options.seed)
+    return found
 
 
 def _opened(bundle: Bundle, path: Path, tried: Tried, opened: ExitStack, *, must: bool) -> _Way | None:
@@ -157,17 +200,24 @@ def _opened(bundle: Bundle, path: Path, tried: Tried, opened: ExitStack, *, must
 
 def _agrees(way: _Way, bundle: Bundle, batches: Sequence[UInt8Array], reference: list[Answer]) -> bool:
     """Whether it decides as the reference; the first one is it."""
-    try:
-        found = [answer(batch[0], way.runner.infer(batch), bundle.manifest.threshold) for batch in batches]
-    except CadaEdgeError as error:
-        if not reference:
-            raise
-        way.tried.refused = str(error)
+    found = _answers(way, bundle, batches, must=not reference)
+    if found is None:
         return False
     if not reference:
         reference.extend(found)
     way.tried.refused = disagreement(found, reference)
     return not way.tried.refused
+
+
+def _answers(way: _Way, bundle: Bundle, batches: Sequence[UInt8Array], *, must: bool = False) -> list[Answer] | None:
+    """What it says of every picture; ``None`` where it fails, and then it is out."""
+    try:
+        return [answer(batch[0], way.runner.infer(batch), bundle.manifest.threshold) for batch in batches]
+    except CadaEdgeError as error:
+        if must:
+            raise
+        way.tried.refused = str(error)
+        return None
 
 
 def _measure(

@@ -166,6 +166,33 @@ def test_tune_keeps_what_run_and_benchmark_take(bundle: Path, cada_edge: Tune) -
     assert f"line.cada auto ({document['choice']['backend']})" in told
 
 
+def test_other_precisions_are_told_and_never_chosen(bundle: Path, cada_edge: Tune) -> None:
+    """What a graph of lower precision gains and moves is shown; the choice is of the precision asked for."""
+    other = Bundle.read(bundle).with_file("model.int8.onnx", tiny_model(scale=5000.0).SerializeToString())
+    other.write(bundle)
+    arguments = ["--images", bundle.parent / "images", "--screen", "5", "--n", "20", "--threads", "1"]
+    code, told, error = cada_edge("tune", bundle, *arguments, "--json")
+    assert code == 0, error
+    document = json.loads(told)
+    one = document["others"][0]
+    assert (one["name"], one["calls"], len(one["ratio"])) == ("int8, ort", 20, 3)
+    assert (one["moved"]["verdicts"], one["moved"]["pictures"]) == (2, 4)
+    assert one["moved"]["score_rms"] > 0
+    assert document["key"]["precision"] == "fp32"
+    code, told, error = cada_edge("tune", bundle, *arguments, "--dry-run")
+    assert code == 0, error
+    assert "int8, ort" in told
+    assert "2 of 4" in told
+
+
+def test_another_precision_that_cannot_run_is_named(bundle: Path) -> None:
+    """A broken graph of another precision refuses itself, not the tuning."""
+    Bundle.read(bundle).with_file("model.fp16.onnx", b"no graph").write(bundle)
+    one = tuned(bundle).others[0]
+    assert one.moved is None
+    assert "model.fp16.onnx" in one.tried.refused
+
+
 def test_a_dry_run_keeps_nothing(bundle: Path, cada_edge: Tune) -> None:
     """Measured and shown, but no file is written."""
     code, told, error = cada_edge("tune", bundle, "--screen", "5", "--n", "20", "--threads", "1", "--dry-run")
