@@ -192,10 +192,17 @@ class HardwareTriggeredSource:
             raise SourceError(self._keeper.reason or f"{label}: not open within {self._options.open_s} s")
 
     def frames(self) -> Iterator[Frame]:
-        """Yield frames until `close`, waiting for each as long as it takes."""
+        """Yield frames until `close`, waiting for each as long as it takes; pictures of before are drops."""
+        began_ns, passed_over = time.monotonic_ns(), 0
         while not self._stop.is_set():
-            if (frame := self._keeper.take(_WAIT_S)) is not None:
-                yield frame
+            frame = self._keeper.take(_WAIT_S)
+            if frame is None:
+                continue
+            if not self._prompted and frame.status == "ok" and frame.t_capture_ns < began_ns:
+                passed_over += 1 + frame.drops  # it waited for a model to load: its part is long gone
+                continue
+            yield replace(frame, drops=frame.drops + passed_over)
+            passed_over = 0
 
     def healthy(self) -> bool:
         """False from a loss until the camera is open again, and after `close`."""

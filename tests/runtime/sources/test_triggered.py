@@ -249,11 +249,24 @@ def test_hardware_triggers_give_every_picture_in_order() -> None:
     bench = Bench()
     source = HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK)
     for index in range(5):
-        bench.put(index)
+        bench.put(index, time.monotonic_ns() + 1000 * MS)
     assert [level(frame) for frame in itertools.islice(source.frames(), 5)] == list(range(5))
     time.sleep(0.6)  # longer than the stall of a free-running camera
     assert source.healthy()
     assert bench.opened == 1
+    source.close()
+
+
+def test_what_a_wire_asked_for_before_the_line_ran_is_not_judged() -> None:
+    """Pictures of parts that passed while the model was loading are drops; the first one after them is given."""
+    bench = Bench()
+    source = HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK)
+    for index in range(3):
+        bench.put(index)
+    wait_until(lambda: source._keeper._next_id == 3)
+    bench.put(3, time.monotonic_ns() + 1000 * MS)
+    frame = next(source.frames())
+    assert (level(frame), frame.drops) == (3, 3)
     source.close()
 
 
@@ -274,9 +287,8 @@ def test_pictures_nobody_fetches_give_way_and_are_counted() -> None:
     """At most eight wait; deliveries and drops add up."""
     bench = Bench()
     source = HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK)
-    for index in range(20):
-        bench.put(index)
-    bench.put(20)
+    for index in range(21):
+        bench.put(index, time.monotonic_ns() + 1000 * MS)
     wait_until(lambda: source._keeper._next_id == 21)
     with source._keeper._lock:
         pass  # the last one lies ready
