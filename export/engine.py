@@ -61,6 +61,8 @@ class EngineConfig:
             value = getattr(self, name)
             fits = value is None or (type(value) is int and value >= low)
             require(fits, f"EngineConfig.{name}", value, f"an integer >= {low}, or nothing")
+        able = self.dla_core is None or self.precision != "fp32"  # else the GPU would do all of it, unasked
+        require(able, "EngineConfig.dla_core", self.dla_core, "none with fp32: a DLA computes fp16 and int8")
 
 
 def build_engine(

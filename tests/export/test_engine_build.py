@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cada_edge.bundle import MODEL, Bundle
 from cada_edge.cli.engine import parse_batch
-from cada_edge.engine_key import Flavour
+from cada_edge.engine_key import Flavour, graph_name
 from cada_edge.engine_store import StoredEngine, engines_folder, survey
 from cada_edge.errors import (
     BundleError,
@@ -111,8 +111,9 @@ def test_an_architecture_that_the_builder_lacks_is_refused(exported: Bundle, tmp
 @needs_builder
 def test_a_dla_core_that_is_not_there_is_refused(exported: Bundle, tmp_path: Path) -> None:
     """No build for another unit in its place."""
+    half = exported.with_file(graph_name("fp16"), exported.file(MODEL))
     with pytest.raises(EngineError, match="DLA core 0 was asked for"):
-        build(exported, tmp_path, dla_core=0)
+        build(half, tmp_path, precision="fp16", dla_core=0)
 
 
 @needs_builder
@@ -160,7 +161,15 @@ def test_a_bundle_without_that_precision_names_the_command(bundle: Bundle, tmp_p
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"flavour": "trt"}, {"precision": "fp8"}, {"batch": (0, 1, 1)}, {"workspace_mib": 0}, {"dla_core": -1}]
+    "wrong",
+    [
+        {"flavour": "trt"},
+        {"precision": "fp8"},
+        {"batch": (0, 1, 1)},
+        {"workspace_mib": 0},
+        {"dla_core": -1, "precision": "fp16"},
+        {"dla_core": 0, "precision": "fp32"},
+    ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_name(wrong: dict[str, object]) -> None:
     """Before anything is opened."""
