@@ -23,7 +23,7 @@ from cada_edge.bundle import Bundle
 from cada_edge.bundle_runner import BundleRunner
 from cada_edge.engine_key import Flavour, Precision, build_command
 from cada_edge.engine_store import StoredEngine
-from cada_edge.errors import EngineError, EngineMismatchError
+from cada_edge.errors import EngineError, EngineMismatchError, PluginMissingError
 from cada_edge.runtime.runners.engine_choice import Wanted, choose_engine
 from cada_edge.runtime.runners.memory import Buffer, Memory, MemoryName, Replay, open_memory
 from cada_edge.runtime.runners.tensorrt_room import FREE_ROOM, lacks_room, started, what_to_do
@@ -176,7 +176,7 @@ class _Session:
         self._logger = tensorrt.logger(self._take)
         name = f"{tensorrt.flavour} {tensorrt.version}"
         self._runtime = started(lambda: tensorrt.api.Runtime(self._logger), name, self._said)
-        _load_plugin(tensorrt, self._runtime, stored)
+        _load_plugin(tensorrt, self._runtime, stored, bundle)
         plan = stored.plan()
         self._errors.clear()
         self._engine = self._runtime.deserialize_cuda_engine(plan)
@@ -233,10 +233,14 @@ class _Session:
         return "; ".join(self._errors) or self._warning or "it says nothing of why"
 
 
-def _load_plugin(tensorrt: TensorRT, runtime: Any, stored: StoredEngine) -> None:
-    """Register the engine's plugin, which must be there before the plan is read."""
+def _load_plugin(tensorrt: TensorRT, runtime: Any, stored: StoredEngine, bundle: Path) -> None:
+    """Register the engine's plugin, which must be there before the plan is read; a new one needs a new engine."""
     library = stored.plugin
     if library is None:
         return
-    stored.check_plugin(file_sha256(library))
-    tensorrt.load_plugin(runtime, library, stored.record.plugin_version)
+    try:
+        stored.check_plugin(file_sha256(library))
+        tensorrt.load_plugin(runtime, library, stored.record.plugin_version)
+    except PluginMissingError as error:
+        command = build_command(bundle, stored.record.key)
+        raise PluginMissingError(f"{error}, and then the engine: {command}") from error

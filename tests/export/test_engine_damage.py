@@ -17,7 +17,7 @@ from cada_edge.bundle import MODEL, Bundle
 from cada_edge.cli.engine import engine as engine_command
 from cada_edge.cli.verify import verify as verify_command
 from cada_edge.engine_store import PLAN, PLUGIN, SIDECAR, StoredEngine, engines_folder, survey
-from cada_edge.errors import CadaEdgeError, EngineError, EngineMismatchError
+from cada_edge.errors import CadaEdgeError, EngineError, EngineMismatchError, PluginMissingError
 from cada_edge.runtime.runners.tensorrt import TensorRTRunner
 
 LIBRARY = b"a library"
@@ -206,6 +206,17 @@ def test_the_runner_refuses_a_damaged_file(
     with pytest.raises(EngineError, match=told.replace("plugin.so: cannot read it", "plugin.so cannot be read")):
         TensorRTRunner(exported, line)
     assert gpu.blocks == {}
+
+
+def test_a_plugin_that_is_gone_asks_for_an_engine_too(
+    exported: Bundle, line: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new library alone would be another one than the engine was built with."""
+    install(monkeypatch, FakeGpu())
+    vanished = build_fake(exported, line, LIBRARY)
+    (vanished.folder / PLUGIN).unlink()
+    with pytest.raises(PluginMissingError, match=r"plugin build, and then the engine: cada-edge engine build"):
+        TensorRTRunner(exported, line)
 
 
 @pytest.mark.parametrize("damage", SIDECARS)
