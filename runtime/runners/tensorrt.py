@@ -42,7 +42,7 @@ class TensorRTOptions:
         flavour: whose engine.
         precision: which of the bundle's engines.
         batch: pictures in one call; ``None`` for the number the engine was tuned for.
-        memory: the package that moves memory.
+        memory: the package that moves memory; ``None`` for what CADA_EDGE_GPU_MEMORY names, else cuda-python.
         graphs: ``auto`` replays a CUDA graph where it can be recorded and queues each call
             anew where not, as `TensorRTRunner.execution` says; ``require`` makes that an error.
     """
@@ -50,7 +50,7 @@ class TensorRTOptions:
     flavour: Flavour = "tensorrt"
     precision: Precision = "fp32"
     batch: int | None = None
-    memory: MemoryName = "cuda-python"
+    memory: MemoryName | None = None
     graphs: Graphs = "auto"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import onnx
 import pytest
 import typer
 from engine_kit import build_fake, install
-from fake_cuda import FakeGpu
+from fake_cuda import FakeGpu, fake_pycuda
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
@@ -94,6 +96,25 @@ def test_an_engine_that_agrees_passes(exported: Bundle, line: Path, monkeypatch:
     assert found["map_max"] < 1e-3
     assert gpu.calls["cudaGraphLaunch"] == 4  # two for each four pictures
     assert gpu.blocks == {}
+
+
+def test_pycuda_moves_memory_where_it_is_named(exported: Bundle, line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine agrees as well, without cuda-python's calls; any other name is refused with those there are."""
+    install(monkeypatch, gpu := FakeGpu())
+    driver = fake_pycuda(gpu)
+    driver.__spec__ = ModuleSpec("pycuda", None)
+    monkeypatch.setitem(sys.modules, "pycuda", driver)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+    build_fake(exported, line, batch=BATCH)
+    monkeypatch.setenv("CADA_EDGE_GPU_MEMORY", "pycuda")
+    code, report = cli(line)
+    assert (code, row(report)["passed"]) == (0, True)
+    assert gpu.calls["cudaHostAlloc"] == 0
+    assert gpu.calls["mem_alloc"] == 6
+    monkeypatch.setenv("CADA_EDGE_GPU_MEMORY", "cupy")
+    code, report = cli(line)
+    assert code == 1
+    assert "CADA_EDGE_GPU_MEMORY: got 'cupy', expected one of" in report["failed"]["tensorrt fp32"]
 
 
 def test_an_engine_that_differs_leaves_with_1(exported: Bundle, line: Path, monkeypatch: pytest.MonkeyPatch) -> None:

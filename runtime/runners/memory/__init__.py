@@ -6,16 +6,18 @@ when a runner opens; a frame allocates nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal, Protocol, TypeAlias
 
-from cada_edge.errors import MissingDependencyError
+from cada_edge.errors import ConfigError, MissingDependencyError
 from cada_edge.types import UInt8Array
 
 MemoryName = Literal["cuda-python", "pycuda"]
 Replay: TypeAlias = Callable[[], None]
+VARIABLE = "CADA_EDGE_GPU_MEMORY"
 _MODULES: dict[MemoryName, str] = {"cuda-python": "cuda.bindings", "pycuda": "pycuda"}
 
 
@@ -77,11 +79,13 @@ class Memory(Protocol):
         """Free everything. Safe to call twice, and after the GPU was lost."""
 
 
-def open_memory(name: MemoryName = "cuda-python") -> Memory:
-    """Open the first GPU through the package `name`.
+def open_memory(name: MemoryName | None = None) -> Memory:
+    """Open the first GPU through the package `name`; ``None`` takes what `VARIABLE` names, else cuda-python.
 
-    Raises `MissingDependencyError`, or `NoDeviceError` where there is no driver or no GPU.
+    Raises `ConfigError` for another name there, `MissingDependencyError`, or `NoDeviceError` where there is
+    no driver or no GPU.
     """
+    name = name or _named()
     if not _installed(_MODULES[name]):
         extra = "tensorrt" if name == "cuda-python" else "pycuda"
         raise MissingDependencyError(f"the package {name} is not installed; run: pip install 'cada-edge[{extra}]'")
@@ -92,6 +96,14 @@ def open_memory(name: MemoryName = "cuda-python") -> Memory:
     from cada_edge.runtime.runners.memory.cuda_python import CudaPythonMemory  # noqa: PLC0415  # optional
 
     return CudaPythonMemory()
+
+
+def _named() -> MemoryName:
+    asked = os.environ.get(VARIABLE, "cuda-python")
+    for name in _MODULES:
+        if name == asked:
+            return name
+    raise ConfigError(f"{VARIABLE}: got {asked!r}, expected one of {tuple(_MODULES)}")
 
 
 def _installed(module: str) -> bool:
