@@ -72,6 +72,7 @@ class HostPlugin:
         self._run = loaded.cada_host_run
         self._run.restype = ctypes.c_char_p
         self._schedule = loaded.cada_host_schedule
+        self._submitted = loaded.cada_host_submitted
 
     @classmethod
     def build(cls, cache_dir: Path | None = None) -> Self:
@@ -86,6 +87,11 @@ class HostPlugin:
     def set_schedule(self, number: int) -> None:
         """Order in which threads run: 0 forward, 1 reversed, 2 blocks held at their ticket. For tests."""
         self._schedule(ctypes.c_int32(number))
+
+    @property
+    def submitted(self) -> int:
+        """What a GPU's stream would have been given so far: kernels to launch and memory to clear."""
+        return int(self._submitted())
 
     def run(
         self,

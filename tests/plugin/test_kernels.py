@@ -213,6 +213,14 @@ def test_the_order_of_threads_and_blocks_does_not_matter(host: HostPlugin, sched
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_two_launches_serve_any_batch_and_number_of_scales(host: HostPlugin, name: str) -> None:
+    """From features two kernels, from distances one and the clearing of its tickets, and nothing else."""
+    before = host.submitted
+    run(host, CASES[name])
+    assert host.submitted - before == 2
+
+
 @pytest.mark.real
 def test_real_features_agree_with_float64(host: HostPlugin, real_data: Path) -> None:
     """Features of a real picture and of the same picture blurred, at 256 pixels."""

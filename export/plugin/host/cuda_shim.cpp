@@ -22,6 +22,7 @@ thread_local dim3 threadIdx, blockIdx, gridDim;
 namespace shim {
 
 Schedule schedule = Schedule::kForward;
+int submitted = 0;
 
 namespace {
 

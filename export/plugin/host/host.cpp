@@ -26,4 +26,6 @@ CADA_EXPORT const char* cada_host_run(const cada::Parameters* parameters, int32_
     return cada::launch(*parameters, call, nullptr) == 0 ? nullptr : "the launch failed";
 }
 
+CADA_EXPORT int32_t cada_host_submitted() { return shim::submitted; }
+
 CADA_EXPORT void cada_host_schedule(int32_t schedule) { shim::schedule = static_cast<shim::Schedule>(schedule); }
