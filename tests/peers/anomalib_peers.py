@@ -1,6 +1,7 @@
-"""anomalib's detectors on the same images, split, encoder weights and figures as cada-edge.
+"""anomalib's detectors and AnomaVision's PaDiM on the same images, split, encoder weights and figures as cada-edge.
 
     pip install anomalib==2.7.0 openvino      # beside cada-edge's train extra; openvino is optional
+    pip install --no-deps anomavision==3.6.2 && pip install easydict scikit-image   # optional; see below
     python tests/peers/anomalib_peers.py DATA --out peers
 
 One model of each kind is fitted on the good images of all products together, without product
@@ -16,7 +17,14 @@ of Reverse Distillation and the candidates of PatchCore's bank; see `peer_settin
 Reverse Distillation refuses any encoder but a ResNet; `peer_encoder.SplitLayers` says how it is
 given this one. Their post-processor is one rising line for all images, clipped at 0 and 1: it
 changes no ranking but at its ends, and ``post_processed_pooled`` in ``peers.json`` shows how
-little. Latency is the median ratio to the bare encoder (strides 8, 16 and 32), in turns, in one
+little.
+
+AnomaVision 3.6.2 pins an older numpy and brings two web frameworks, hence ``--no-deps``. Its PaDiM runs
+as it is, `fit` and distance included; `peer_anomavision` says how it is given this encoder, for it
+knows ResNets alone. It is judged twice: with its own defaults (strides 4 and 8, 50 channels) and on the
+strides and with the number of channels that anomalib's PaDiM has here. It has no post-processor.
+
+Latency is the median ratio to the bare encoder (strides 8, 16 and 32), in turns, in one
 process, batch 1.
 """
 
@@ -42,7 +50,7 @@ import typer
 from peer_encoder import Tick, encode
 from peer_figures import Scored
 from peer_models import fit, post_process, predict
-from peer_settings import NAMES, PeerSettings
+from peer_settings import ANOMAVISION, NAMES, PeerSettings, installed
 from rich.console import Console
 
 from cada_edge.cli._progress import stage_progress
@@ -157,7 +165,8 @@ class Benchmark:
         for part, digests in (("held", held), ("test", [item.sha256 for item in self.test])):
             found = predict(peer, self.store.select(digests), self.tick(f"judge {part} by {name}"))
             arrays[f"{part}_scores"], arrays[f"{part}_maps"] = found
-        arrays["post_processed"] = post_process(arrays["test_scores"], [item.defect is not None for item in self.test])
+        scores, defective = arrays["test_scores"], [item.defect is not None for item in self.test]
+        arrays["post_processed"] = scores if name in ANOMAVISION else post_process(scores, defective)
         latency = peer_latency.compare(peer, self.settings.encoder((8, 16, 32)), timing.runs, timing.threads)
         stream = io.BytesIO()
         np.savez_compressed(stream, **cast("dict[str, Any]", arrays))
@@ -166,7 +175,7 @@ class Benchmark:
         write_atomic(file, json.dumps({"key": self.key(name), **kept, "latency": latency}).encode())
 
     def _setting(self, name: str) -> dict[str, Any]:
-        packages = ("anomalib", "torch", "timm", "onnxruntime")
+        packages = ("anomavision" if name in ANOMAVISION else "anomalib", "torch", "timm", "onnxruntime")
         versions = {package: importlib.metadata.version(package) for package in packages}
         return {**self.settings.of(name), **versions, "train": len(self.train), "test": len(self.test)}
 
@@ -196,7 +205,7 @@ def _first(items: tuple[Item, ...], limit: int | None) -> tuple[Item, ...]:
 def main(  # noqa: PLR0917  # options of a command line
     data: Annotated[Path, typer.Argument(help="Images in MVTec AD layout.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    models: Annotated[str, typer.Option(help="Which, by comma.")] = ",".join(NAMES),
+    models: Annotated[str, typer.Option(help="Which, by comma.")] = ",".join(installed()),
     seed: Annotated[int, typer.Option(help="Of the split and of every random choice.")] = 0,
     size: Annotated[int, typer.Option(help="Side of the model input, pixels.")] = 256,
     steps: Annotated[
@@ -206,10 +215,10 @@ def main(  # noqa: PLR0917  # options of a command line
     runs: Annotated[int, typer.Option(help="Timed runs per backend.")] = Timing.runs,
     threads: Annotated[int, typer.Option(help="Threads of torch, ONNX Runtime and OpenVINO.")] = Timing.threads,
 ) -> None:
-    """Fit, judge and time anomalib's detectors; print the tables."""
-    names = models.split(",")
-    if unknown := sorted(set(names) - set(NAMES)):
-        raise typer.BadParameter(f"--models: unknown {unknown}, expected some of {list(NAMES)}")
+    """Fit, judge and time the peers; print the tables."""
+    names, known = models.split(","), [*NAMES, *ANOMAVISION]
+    if unknown := sorted(set(names) - set(known)):
+        raise typer.BadParameter(f"--models: unknown {unknown}, expected some of {known}")
     torch.set_num_threads(threads)
     settings = PeerSettings(size_px=size, seed=seed, reverse_distillation_steps=steps)
     with stage_progress(Console(stderr=True)) as progress:

@@ -1,7 +1,8 @@
-"""cada-edge's encoder in the place of anomalib's, and its features kept for all peers."""
+"""cada-edge's encoder in the place of a peer's, and its features kept for all peers."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -95,7 +96,7 @@ class SplitLayers(Layers):
 
 
 class Peer:
-    """One of anomalib's torch models, and the layers it reads.
+    """A peer's torch model, and the layers it reads.
 
     Attributes:
         net: the model, whole: images in, scores and maps out.
@@ -105,14 +106,20 @@ class Peer:
 
     def __init__(self, net: nn.Module, layers: Layers, spec: ImageSpec) -> None:
         self.net, self.layers, self.spec = net, layers, spec
-        self.strides = layers.net.strides
+        self.strides: tuple[int, ...] = layers.net.strides
 
     def __call__(self, store: FeatureStore, index: Sequence[int]) -> Any:
         """What the model makes of some stored pictures, in its present mode."""
+        with self.recalling(store, index) as images:
+            return self.net(images)
+
+    @contextlib.contextmanager
+    def recalling(self, store: FeatureStore, index: Sequence[int]) -> Iterator[Tensor]:
+        """Blank pictures, for which the encoder gives what it gave for some stored ones."""
         chosen = FeatureStore(store.views, [store.maps[STRIDES.index(s)] for s in self.strides], store.index)
         self.layers.recalled = chosen.rows(np.asarray(index), torch.device("cpu"))
         try:
-            return self.net(torch.zeros(1).expand(len(index), 3, *self.spec.size_hw))
+            yield torch.zeros(1).expand(len(index), 3, *self.spec.size_hw)
         finally:
             self.layers.recalled = None
 

@@ -56,7 +56,7 @@ def figures(held: Scored, test: Scored, calibrate: Collection[str], normalised: 
         held: good images that the peer was not fitted on.
         test: test images.
         calibrate: digests of those held-out images that set the threshold; all give class statistics.
-        normalised: float32 (N,), scores of `test` after anomalib's post-processor.
+        normalised: float32 (N,), scores of `test` after the peer's own post-processor, if it has one.
     """
     unit = float(held.scores.mean(dtype=np.float64))
     known, labelled = held.judged(unit), Labelled.of(test.judged(unit))
@@ -90,7 +90,7 @@ def to_markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
     Each result holds `figures` under that name, ``latency`` and ``title``.
     """
     head = [
-        "anomalib's detector, same encoder weights",
+        "detector, same encoder weights",
         "mean per product",
         "one pool",
         "one pool, aligned with labels",

@@ -1,9 +1,10 @@
-"""anomalib's detectors, fitted and asked: one model for all products."""
+"""The peers' detectors, fitted and asked: one model for all products."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -15,8 +16,9 @@ from anomalib.models.image.reverse_distillation.anomaly_map import AnomalyMapGen
 from anomalib.models.image.reverse_distillation.loss import ReverseDistillationLoss
 from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
 from anomalib.post_processing import PostProcessor
+from peer_anomavision import fit_anomavision
 from peer_encoder import Layers, Peer, SplitLayers, Tick
-from peer_settings import ENCODER, PeerSettings
+from peer_settings import ANOMAVISION, ENCODER, PeerSettings
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
@@ -85,7 +87,12 @@ def fit_reverse_distillation(settings: PeerSettings, store: FeatureStore, tick: 
 
 
 PEERS: Mapping[str, Callable[[PeerSettings, FeatureStore, Tick], Peer]] = MappingProxyType(
-    {"padim": fit_padim, "patchcore": fit_patchcore, "reverse_distillation": fit_reverse_distillation}
+    {
+        "padim": fit_padim,
+        "patchcore": fit_patchcore,
+        "reverse_distillation": fit_reverse_distillation,
+        **{name: partial(fit_anomavision, name) for name in ANOMAVISION},
+    }
 )
 
 
