@@ -31,7 +31,7 @@ def compare(peer: Peer, encoder: Encoder, runs: int, threads: int) -> dict[str, 
     image = np.random.default_rng(0).integers(0, 256, (1, *peer.spec.size_hw, 3), np.uint8)
     pair = {"peer": FromPixels(peer.net, peer.spec).eval(), "encoder": FromPixels(encoder, peer.spec).eval()}
     example = torch.from_numpy(image)
-    found = {"torch": _timed({name: _in_torch(net, example, threads) for name, net in pair.items()}, runs)}
+    found = {"torch": _timed({name: in_torch(net, example, threads) for name, net in pair.items()}, runs)}
     try:
         graphs = {
             name: trace(net, example, [f"out{i}" for i in range(_outputs(net, example))]).SerializeToString()
@@ -39,9 +39,9 @@ def compare(peer: Peer, encoder: Encoder, runs: int, threads: int) -> dict[str, 
         }
     except ExportError as error:
         return {**found, "onnxruntime": {"reason": str(error)}}
-    found["onnxruntime"] = _timed({name: _in_onnxruntime(g, image, threads) for name, g in graphs.items()}, runs)
+    found["onnxruntime"] = _timed({name: in_onnxruntime(g, image, threads) for name, g in graphs.items()}, runs)
     if importlib.util.find_spec("openvino"):
-        found["openvino"] = _timed({name: _in_openvino(g, image, threads) for name, g in graphs.items()}, runs)
+        found["openvino"] = _timed({name: in_openvino(g, image, threads) for name, g in graphs.items()}, runs)
     return found
 
 
@@ -63,7 +63,8 @@ def _timed(calls: Mapping[str, Run], runs: int) -> dict[str, Any]:
     return {**medians, "ratio": float(np.median(np.divide(times["peer"], times["encoder"]))), "times_ms": times}
 
 
-def _in_torch(net: nn.Module, example: Tensor, threads: int) -> Run:
+def in_torch(net: nn.Module, example: Tensor, threads: int) -> Run:
+    """One call of `net` in eager torch."""
     torch.set_num_threads(threads)
 
     def run() -> object:
@@ -73,14 +74,16 @@ def _in_torch(net: nn.Module, example: Tensor, threads: int) -> Run:
     return run
 
 
-def _in_onnxruntime(graph: bytes, image: UInt8Array, threads: int) -> Run:
+def in_onnxruntime(graph: bytes, image: UInt8Array, threads: int) -> Run:
+    """One call of `graph` in ONNX Runtime as it comes."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {session.get_inputs()[0].name: image})
 
 
-def _in_openvino(graph: bytes, image: UInt8Array, threads: int) -> Run:
+def in_openvino(graph: bytes, image: UInt8Array, threads: int) -> Run:
+    """One call of `graph` in OpenVINO as it comes."""
     import openvino  # optional
 
     core = openvino.Core()
