@@ -92,7 +92,7 @@ def _number(value: Any) -> float | None:
 
 
 _EACH, _POOLED, _GAP = "mean I-AUROC per product", "I-AUROC of the pool", "gap"
-_PAID, _HEAD = "at one threshold", "CADA head"
+_PAID, _HEAD, _COST = "at one threshold", "CADA head", "whole graph, one thread"
 COLUMNS: Mapping[str, Column] = {
     "per_product_raw": Column(_EACH, "raw", _auroc("raw", "per_product")),
     "per_product_cada": Column(_EACH, "CADA", _auroc("cada", "per_product")),
@@ -112,6 +112,7 @@ COLUMNS: Mapping[str, Column] = {
         _HEAD, "share of numbers", lambda f: f["head_cost"]["head_numbers"] / f["head_cost"]["model_numbers"], digits=2
     ),
     "head_latency": Column(_HEAD, "share of latency", lambda f: _number(f["head_cost"]["latency_share"]), digits=2),
+    "graph_ms": Column(_COST, "ms", lambda f: _number(f["head_cost"]["graph_ms"]), 1.0, 1),
 }
 
 

@@ -24,7 +24,10 @@ from cada_edge.cli._progress import stage_progress
 
 def bench_accuracy(
     grid: Annotated[
-        str, typer.Argument(metavar="GRID", help="YAML of the grid, or 'four-detectors' or 'heads', which come along.")
+        str,
+        typer.Argument(
+            metavar="GRID", help="YAML of the grid, or 'four-detectors', 'heads' or 'decoder', which come along."
+        ),
     ],
     *,
     data: Annotated[Path | None, typer.Option(help="Labelled images, in place of the grid's.")] = None,
