@@ -12,6 +12,9 @@ import os
 import re
 from pathlib import Path
 
+from cada_edge.engine_store import make_folder
+from cada_edge.errors import DataError
+
 SOURCES = Path(__file__).resolve().parent
 CMAKE = Path(__file__).resolve().parents[2] / "cmake"  # beside export/, in a checkout and in the wheel
 LIBRARY = "libcada_normalize.so"
@@ -38,6 +41,17 @@ def cache_root() -> Path:
     """Where built libraries lie: ``cada-edge/plugin`` in the user's cache (XDG_CACHE_HOME)."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home and Path(home).is_absolute() else Path.home() / ".cache") / "cada-edge" / "plugin"
+
+
+def make_cache(folder: Path) -> None:
+    """Make a folder of the cache. Raises `DataError` that says how to move it."""
+    move = "let XDG_CACHE_HOME name a folder that can be written"
+    try:
+        make_folder(folder)
+    except DataError as error:
+        raise DataError(f"{error}; {move}") from error
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{folder}: may not be written; {move}")
 
 
 def plugin_path(tensorrt: str, architectures: str) -> Path:

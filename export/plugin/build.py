@@ -10,8 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from cada_edge.engine_store import make_folder
 from cada_edge.errors import ConfigError, EngineError, MissingDependencyError
-from cada_edge.export.plugin import CMAKE, LIBRARY, SOURCES, plugin_path
+from cada_edge.export.plugin import CMAKE, LIBRARY, SOURCES, make_cache, plugin_path
+from cada_edge.imaging import write_atomic
 
 _MULTIARCH = "/usr/include/{}-linux-gnu"
 _PLACES = ("/usr/local/tensorrt/include", "/usr/src/tensorrt/include", "/opt/tensorrt/include", "/usr/include")
@@ -32,6 +34,7 @@ def build_plugin(headers: Path | None = None, architectures: str | None = None, 
 
     Raises:
         ConfigError: a folder without headers, or an architecture that is none.
+        DataError: the cache or `out` cannot be written.
         MissingDependencyError: cmake or nvcc is not installed.
         EngineError: the build failed; the message holds the compiler's.
     """
@@ -43,8 +46,8 @@ def build_plugin(headers: Path | None = None, architectures: str | None = None, 
     if not library.is_file():
         _build(found, wanted, library)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(library, out)
+        make_folder(out.parent)
+        write_atomic(out, library.read_bytes())
     return out or library
 
 
@@ -120,7 +123,7 @@ def _program(name: str, elsewhere: Path, advice: str) -> str:
 def _build(headers: Path, architectures: str, library: Path) -> None:
     cmake = _program("cmake", _CMAKE, "run: pip install cmake")
     nvcc = _program("nvcc", _NVCC, "install CUDA's compiler, on a Jetson: sudo apt-get install cuda-nvcc-12-6")
-    library.parent.mkdir(parents=True, exist_ok=True)
+    make_cache(library.parent)
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
         configure = [cmake, "-S", str(CMAKE), "-B", folder, "-G", "Unix Makefiles", "-DCMAKE_BUILD_TYPE=Release"]
         settings = {

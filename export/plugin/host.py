@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cada_edge.errors import ConfigError, EngineError, MissingDependencyError
-from cada_edge.export.plugin import SOURCES, cache_root, source_files
+from cada_edge.export.plugin import SOURCES, cache_root, make_cache, source_files
 from cada_edge.types import Float32Array, require
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class HostPlugin:
 
         Raises:
             MissingDependencyError: no C++ compiler.
+            DataError: the cache cannot be written.
             EngineError: it failed; the message holds its words.
         """
         return cls(compile_host(SOURCES, cache_dir or cache_root()))
@@ -142,7 +143,7 @@ def compile_host(sources: Path, folder: Path, flags: Sequence[str] = ()) -> Path
     library = folder / f"host-{_digest(sources, flags)[:16]}.so"
     if library.is_file():
         return library
-    folder.mkdir(parents=True, exist_ok=True)
+    make_cache(folder)
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".so", delete=False) as file:
         unfinished = Path(file.name)
     units = [str(sources / unit) for unit in _UNITS]

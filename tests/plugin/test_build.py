@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cada_edge.cli import app
-from cada_edge.errors import ConfigError, EngineError, MissingDependencyError
+from cada_edge.errors import ConfigError, DataError, EngineError, MissingDependencyError
 from cada_edge.export.plugin import (
     LIBRARY,
     architectures_of,
@@ -23,6 +23,7 @@ from cada_edge.export.plugin import (
     source_files,
 )
 from cada_edge.export.plugin.build import build_plugin, find_headers, headers_version
+from cada_edge.export.plugin.host import HostPlugin
 
 
 @pytest.fixture
@@ -139,6 +140,30 @@ def test_architectures_are_checked(double: Path, architectures: str) -> None:
     if architectures:
         with pytest.raises(ConfigError, match="architectures: got"):
             build_plugin(double, architectures)
+
+
+def test_a_cache_that_cannot_be_written_says_how_to_move_it(
+    double: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the library of a GPU and for the host build, before anything is compiled."""
+    needs_nvcc()
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    told = "cannot make the folder: Not a directory; let XDG_CACHE_HOME name"
+    with pytest.raises(DataError, match=told):
+        build_plugin(double, "86-real")
+    with pytest.raises(DataError, match=told):
+        HostPlugin.build()
+
+
+def test_a_copy_that_cannot_be_written_is_named(cache: Path, double: Path, tmp_path: Path) -> None:
+    """The library stays in the cache."""
+    (tmp_path / "file").write_bytes(b"")
+    library = fill(plugin_path("10.3.0", "86-real"))
+    with pytest.raises(DataError, match="file: cannot make the folder"):
+        build_plugin(double, "86-real", tmp_path / "file" / "plugin.so")
+    assert cache in library.parents
+    assert library.is_file()
 
 
 def test_the_cache_knows_versions_architectures_and_sources(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
