@@ -12,6 +12,7 @@ from cada_edge.bundle_runner import BundleRunner
 from cada_edge.errors import EngineError
 from cada_edge.runtime.runners.how import How
 from cada_edge.runtime.runners.ort import without_functions
+from cada_edge.runtime.runners.reuse import Reused
 from cada_edge.types import Prediction, UInt8Array
 
 _OUTPUTS = ("score", "map", "u", "gamma", "novelty")
@@ -45,13 +46,15 @@ class OpenVinoRunner(BundleRunner):
         }
         self._core = openvino.Core()
         self._requests: dict[int, Any] = {}
+        self._maps = Reused()
         self._request(fixed or how.batch)
 
     def _infer(self, batch: UInt8Array) -> Prediction:
         request = self._request(len(batch))
         try:
-            found = request.infer({"image": np.ascontiguousarray(batch)}, share_inputs=True, share_outputs=False)
-            return Prediction(*(found[name] for name in _OUTPUTS))
+            found = request.infer({"image": np.ascontiguousarray(batch)}, share_inputs=True, share_outputs=True)
+            score, maps, *others = (found[name] for name in _OUTPUTS)
+            return Prediction(score.copy(), self._maps.copy(maps), *(other.copy() for other in others))
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed on a batch of {len(batch)}: {error}") from error
 
