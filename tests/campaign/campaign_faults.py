@@ -150,6 +150,11 @@ def _half_open(_rig: Rig, plc: Plc) -> Iterator[None]:
     yield
 
 
+def _plc_frozen(_rig: Rig, plc: Plc) -> Iterator[None]:
+    with plc.frozen():
+        yield
+
+
 def _garbage(rig: Rig, _plc: Plc) -> Iterator[None]:
     """Strangers send noise, half a request, and a request byte by byte."""
     over, chance = threading.Event(), random.Random(0)
@@ -281,6 +286,7 @@ FAULTS = (
     Fault("camera sends noise for pictures", _camera(NOISE)),
     Fault("camera sends no protocol", _camera(RUBBISH)),
     Fault("camera at 5 pictures a second", _crawls(lambda rig: rig.camera), seen=False),
+    Fault("PLC frozen", _plc_frozen, 1.2, seen=False),
     Fault("PLC loses its connection", _dropped, 0.0),
     Fault("PLC leaves a connection half open", _half_open, 0.0),
     Fault("strangers send garbage", _garbage, seen=False),
