@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -31,8 +32,19 @@ _OWN = "its own inferencer"
 def anomalib_inferencers(who: Subject, net: nn.Module, spec: ImageSpec, stage: Stage) -> Timed:
     """A torch model of anomalib's behind its own pre- and post-processor, exported and called by anomalib."""
     module, folder = _lightning(net, spec), stage.folder(who)
-    for name, make in (("OpenVINOInferencer", _openvino_inferencer), ("TorchInferencer", _torch_inferencer)):
-        yield from attempt(replace(who, way=f"{_OWN}: {name}"), partial(make, module, spec, folder, stage))
+    openvino = partial(_openvino_inferencer, module, spec, folder, stage)
+    name = f"{_OWN}: OpenVINOInferencer"
+    yield from attempt(replace(who, way=name), partial(openvino, {"INFERENCE_PRECISION_HINT": "f32"}))
+    if _has_bfloat16():  # then that is what it computes in as it comes
+        yield from attempt(replace(who, way=f"{name} as it comes, bfloat16", rounded=True), partial(openvino, {}))
+    yield from attempt(replace(who, way=f"{_OWN}: TorchInferencer"), partial(_torch_inferencer, module, folder, stage))
+
+
+def _has_bfloat16() -> bool:
+    if importlib.util.find_spec("openvino") is None:
+        return False
+    core = import_module("openvino").Core()
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _lightning(net: nn.Module, spec: ImageSpec) -> Any:
@@ -45,16 +57,16 @@ def _lightning(net: nn.Module, spec: ImageSpec) -> Any:
     return module.eval()
 
 
-def _openvino_inferencer(module: Any, spec: ImageSpec, folder: Path, stage: Stage) -> Call:
+def _openvino_inferencer(module: Any, spec: ImageSpec, folder: Path, stage: Stage, config: Mapping[str, str]) -> Call:
     with _inside(folder), quiet():
         # One picture, fixed: with its default, any number, its PatchCore comes out for two and cannot be called.
         one = {"dynamic_axes": None, "dynamic_shapes": None}
         path = module.to_openvino(folder, input_size=spec.size_hw, onnx_kwargs=one)
-        inferencer = OpenVINOInferencer(path, "CPU", {"INFERENCE_NUM_THREADS": stage.threads})
+        inferencer = OpenVINOInferencer(path, "CPU", {"INFERENCE_NUM_THREADS": stage.threads, **config})
     return lambda: inferencer.predict(stage.image[0])
 
 
-def _torch_inferencer(module: Any, spec: ImageSpec, folder: Path, stage: Stage) -> Call:  # noqa: ARG001  # as above
+def _torch_inferencer(module: Any, folder: Path, stage: Stage) -> Call:
     os.environ["TRUST_REMOTE_CODE"] = "1"  # it asks before it unpickles; here that is what the next line has written
     inferencer = TorchInferencer(module.to_torch(folder), "cpu")
     return lambda: inferencer.predict(stage.image[0])

@@ -83,9 +83,17 @@ def in_onnxruntime(graph: bytes, image: UInt8Array, threads: int) -> Run:
 
 
 def in_openvino(graph: bytes, image: UInt8Array, threads: int) -> Run:
-    """One call of `graph` in OpenVINO as it comes."""
+    """One call of `graph` in OpenVINO, for that size, in float32, as cada-edge runs it."""
     import openvino  # optional
 
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(graph), "CPU", {"INFERENCE_NUM_THREADS": threads})
+    model = core.read_model(graph)
+    model.reshape(list(image.shape))
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",  # else rounded to bfloat16 where the processor has it
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    compiled = core.compile_model(model, "CPU", settings)
     return lambda: compiled([image])

@@ -24,12 +24,14 @@ class Subject:
         way: by what it runs, one of `WAYS`; more may be said behind a colon.
         accuracy: under which key its accuracy is looked up; empty where none was measured.
         ours: whether it is cada-edge's.
+        rounded: whether it computes in less than float32; shown, but not set against others.
     """
 
     model: str
     way: str
     accuracy: str = ""
     ours: bool = False
+    rounded: bool = False
 
     @property
     def name(self) -> str:
@@ -126,9 +128,9 @@ def rows(times: Mapping[Subject, Sequence[int]], accuracies: Mapping[str, Accura
 
 
 def fastest(found: Iterable[Row]) -> dict[str, Row]:
-    """Model to its fastest way, by p50."""
+    """Model to its fastest way in float32, by p50."""
     best: dict[str, Row] = {}
-    for row in sorted(found, key=lambda row: row.p50_ms):
+    for row in sorted((row for row in found if not row.subject.rounded), key=lambda row: row.p50_ms):
         best.setdefault(row.subject.model, row)
     return best
 
