@@ -92,7 +92,7 @@ def build_engine(
     tensorrt = TensorRT.load(config.flavour)
     target = _target(config, here)
     graph, plugin_version = for_parser(content, name, config.plugin is not None)
-    plugin = config.plugin.read_bytes() if config.plugin and config.plugin.is_file() else b""
+    plugin = _library(config.plugin)
     key = EngineKey(
         flavour=config.flavour,
         version=tensorrt.version,
@@ -115,6 +115,18 @@ def build_engine(
         kernels=kernels,
     )
     return store(folder, record, plan, plugin if config.plugin else None)
+
+
+def _library(path: Path | None) -> bytes:
+    """The plugin's bytes; none where it is absent, which the builder tells. Raises `EngineError`."""
+    if path is None or not path.is_file():
+        return b""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EngineError(
+            f"--plugin {path}: cannot read it: {error.strerror or error}; check who may read it"
+        ) from error
 
 
 def _target(config: EngineConfig, here: Callable[[], str]) -> str:

@@ -178,12 +178,23 @@ def _timing_cache(config: Any, path: Path | None) -> Any:
     """The cache set on `config`: of an earlier build where it fits this device and release, else a new one."""
     if path is None:
         return None
-    earlier = path.read_bytes() if path.is_file() else b""
+    earlier = _kept(path)
     cache = config.create_timing_cache(earlier) or config.create_timing_cache(b"")
     if cache is not None and not config.set_timing_cache(cache, ignore_mismatch=False):
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
+
+
+def _kept(path: Path) -> bytes:
+    """Timings of earlier builds; none before the first. Raises `EngineError`."""
+    try:
+        return path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise EngineError(
+            f"{path}: cannot read the timings of earlier builds: {error.strerror or error}; "
+            "check who may read it, or delete it"
+        ) from error
 
 
 def _run(build: Callable[[], Any], monitor: Any) -> Any:

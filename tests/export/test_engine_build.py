@@ -132,6 +132,14 @@ def test_a_plugin_library_that_is_not_there_is_named(exported: Bundle, tmp_path:
 
 
 @needs_builder
+def test_a_plugin_library_that_cannot_be_read_is_named(exported: Bundle, tmp_path: Path) -> None:
+    """One error with the option and the file: here a file that is there and gives an input error."""
+    config = EngineConfig(flavour="tensorrt-rtx", target="8.6", plugin=Path("/proc/self/mem"))
+    with pytest.raises(EngineError, match="--plugin /proc/self/mem: cannot read it"):
+        build_engine(exported, tmp_path, config)
+
+
+@needs_builder
 def test_ctrl_c_ends_a_build(exported: Bundle, tmp_path: Path) -> None:
     """An interrupt that reaches the progress display stops the builder and stores nothing."""
 
