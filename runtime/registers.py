@@ -170,7 +170,7 @@ class StatusBlock:
         unknown: of these undecided, UINT32.
         encoder: UINT32, echo of the encoder at the trigger; 0 in free run.
         checksum: of model and threshold; see `model_checksum`.
-        missed: triggers that came while the station was not ready, 0..65535.
+        missed: triggers that came while the station was not ready or nobody could look, 0..65535.
         alarms: word 26, an `Alarm`.
     """
 
