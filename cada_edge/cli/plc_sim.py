@@ -30,13 +30,20 @@ class LinkKind(str, Enum):
     MODBUS_TCP = "modbus-tcp"
     MODBUS_RTU = "modbus-rtu"
     OPCUA_SERVER = "opcua-server"
+    OPCUA = "opcua"
     S7 = "s7"
+    LOGIX = "logix"
+    ADS = "ads"
     SERIAL_LINE = "serial-line"
+    DIGITAL = "digital"  # refused, with the reason
 
 
-_PLACE = "HOST where the station listens (*-server) or where to listen for it (modbus-tcp, s7); else the serial port."
-_LINK = "Kind of the link in line.yaml. The PLC polls the *-servers; the others write into it."
-_PORT = "TCP port; unless said that of the kind: 502, 4840 or 102."
+_PLACE = (
+    "HOST where the station listens (*-server) or where to listen for it (modbus-tcp, s7, logix, ads); for opcua a URL "
+    "or a host; else the serial port."
+)
+_LINK = "Kind of the link in line.yaml. The PLC polls the *-servers; the others write into it. Not played: digital."
+_PORT = "TCP port; unless said that of the kind: 502, 4840, 102 or 44818. That of ads cannot be chosen."
 _STATION, _PLC, _END = "The link, as line.yaml has it", "What the PLC does", "When to end, and how to tell"
 
 
@@ -57,6 +64,24 @@ def plc_sim(
     ] = None,
     control_byte: Annotated[
         int | None, typer.Option(help="S7: first byte of the control block [0].", rich_help_panel=_STATION)
+    ] = None,
+    status_tag: Annotated[
+        str | None,
+        typer.Option(help="Logix, ADS: name of the status array [CadaStatus].", rich_help_panel=_STATION),
+    ] = None,
+    control_tag: Annotated[
+        str | None,
+        typer.Option(help="Logix, ADS: name of the control array [CadaControl].", rich_help_panel=_STATION),
+    ] = None,
+    status_node: Annotated[
+        str | None,
+        typer.Option(
+            help="OPC UA: node id of a field of the status block [ns=2;s=CadaEdge.Status.{field}].",
+            rich_help_panel=_STATION,
+        ),
+    ] = None,
+    control_node: Annotated[
+        str | None, typer.Option(help="OPC UA: the same of the control block.", rich_help_panel=_STATION)
     ] = None,
     baud: Annotated[
         int | None, typer.Option(help="Serial: bits per second [115200].", rich_help_panel=_STATION)
@@ -121,6 +146,10 @@ def plc_sim(
         "db": db,
         "status_byte": status_byte,
         "control_byte": control_byte,
+        "status_tag": status_tag,
+        "control_tag": control_tag,
+        "status_node": status_node,
+        "control_node": control_node,
         "baud": baud,
         "parity": parity,
     }

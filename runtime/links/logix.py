@@ -44,8 +44,12 @@ class _Bounded(Connection):  # type: ignore[misc]  # pylogix has no types
         return data
 
 
-class LogixLink:
-    """Writer mode into an INT[32] and out of an INT[16]: one request each."""
+class LogixTags:
+    """Arrays of INT in a controller, each read and written whole: one request each. For one thread.
+
+    Args:
+        config: where the controller is, and the time-out.
+    """
 
     def __init__(self, config: LogixConfig) -> None:
         self._config = config
@@ -53,28 +57,23 @@ class LogixLink:
         self._plc: Any = None
 
     def open(self) -> None:
-        """Connect, and read the type of the status tag. Raises `LinkError`."""
+        """Get ready; the first request connects."""
         config = self._config
         self._plc = PLC(config.host, slot=config.slot, timeout=config.timeout_ms / 1000, port=config.port)
         self._plc.conn = _Bounded(self._plc)
         self._plc.ConnectionSize = _SMALL_FORWARD_OPEN
-        tag = config.status_tag
-        self._ask(tag, lambda: self._plc.Read(f"{tag}[0]", WORDS))
 
-    def write_status(self, words: Sequence[int]) -> None:
-        """Write the 32 words in one request. Raises `LinkError`."""
-        tag, values = self._config.status_tag, [_signed(word) for word in words]
-        self._ask(tag, lambda: self._plc.Write(f"{tag}[0]", values))
-
-    def read_control(self) -> Sequence[int] | None:
-        """The 16 words, or ``None`` where this link may not drive the station. Raises `LinkError`."""
-        if not self._config.control:
-            return None
-        tag = self._config.control_tag
-        values = self._ask(tag, lambda: self._plc.Read(f"{tag}[0]", CONTROL_WORDS)).Value
-        if not isinstance(values, list) or len(values) != CONTROL_WORDS or not all(type(v) is int for v in values):
-            raise LinkError(f"{self._peer}: {tag}: got {values!r}, expected INT[{CONTROL_WORDS}]")
+    def read(self, tag: str, count: int) -> list[int]:
+        """The first `count` words of an array. Raises `LinkError`."""
+        values = self._ask(tag, lambda: self._plc.Read(f"{tag}[0]", count)).Value
+        if not isinstance(values, list) or len(values) != count or not all(type(v) is int for v in values):
+            raise LinkError(f"{self._peer}: {tag}: got {values!r}, expected INT[{count}]")
         return [value & 0xFFFF for value in values]
+
+    def write(self, tag: str, words: Sequence[int]) -> None:
+        """The first words of an array. Raises `LinkError`: they may have been written or not."""
+        values = [_signed(word) for word in words]
+        self._ask(tag, lambda: self._plc.Write(f"{tag}[0]", values))
 
     def close(self) -> None:
         """Disconnect."""
@@ -97,6 +96,32 @@ class LogixLink:
                 "with external access Read/Write?"
             )
         return reply
+
+
+class LogixLink:
+    """Writer mode into an INT[32] and out of an INT[16]: one request each."""
+
+    def __init__(self, config: LogixConfig) -> None:
+        self._config, self._tags = config, LogixTags(config)
+
+    def open(self) -> None:
+        """Connect, and read the type of the status tag. Raises `LinkError`."""
+        self._tags.open()
+        self._tags.read(self._config.status_tag, WORDS)
+
+    def write_status(self, words: Sequence[int]) -> None:
+        """Write the 32 words in one request. Raises `LinkError`."""
+        self._tags.write(self._config.status_tag, words)
+
+    def read_control(self) -> Sequence[int] | None:
+        """The 16 words, or ``None`` where this link may not drive the station. Raises `LinkError`."""
+        if not self._config.control:
+            return None
+        return self._tags.read(self._config.control_tag, CONTROL_WORDS)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._tags.close()
 
 
 def _signed(word: int) -> int:

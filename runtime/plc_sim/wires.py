@@ -9,9 +9,12 @@ from typing import Any, Protocol
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.links.assembly import need
 from cada_edge.runtime.links.config import (
+    AdsConfig,
+    LogixConfig,
     ModbusRtuConfig,
     ModbusServerConfig,
     ModbusTcpConfig,
+    OpcUaConfig,
     OpcUaServerConfig,
     S7Config,
     SerialLineConfig,
@@ -24,10 +27,29 @@ KINDS = {
     "modbus-tcp": (ModbusTcpConfig, "wire_modbus", "ModbusMemory", "pymodbus", "runtime"),
     "modbus-rtu": (ModbusRtuConfig, "wire_modbus", "ModbusMemory", "serial", "serial"),
     "opcua-server": (OpcUaServerConfig, "wire_opcua", "OpcUaClient", "asyncua", "opcua"),
+    "opcua": (OpcUaConfig, "wire_opcua_memory", "OpcUaMemory", "asyncua", "opcua"),
     "s7": (S7Config, "wire_s7", "S7Memory", "snap7", "s7"),
+    "logix": (LogixConfig, "wire_logix", "LogixMemory", "pylogix", "logix"),  # and a program, see there
+    "ads": (AdsConfig, "wire_ads", "AdsMemory", "pyads", "ads"),
     "serial-line": (SerialLineConfig, "wire_serial", "SerialController", "serial", "serial"),
 }
-Config = ModbusServerConfig | ModbusTcpConfig | ModbusRtuConfig | OpcUaServerConfig | S7Config | SerialLineConfig
+# kind of the link -> why nobody can play its PLC
+NOT_PLAYED = {
+    "digital": "single wires carry no block: neither number, trigger id nor heartbeat, so there is no promise to judge "
+    "and the other end is no program but contacts; prove the wires by hand, as docs/links.md says",
+}
+Config = (
+    ModbusServerConfig
+    | ModbusTcpConfig
+    | ModbusRtuConfig
+    | OpcUaServerConfig
+    | OpcUaConfig
+    | S7Config
+    | LogixConfig
+    | AdsConfig
+    | SerialLineConfig
+)
+_OPCUA_PORT, _ANY_NET_ID = 4840, "0.0.0.0.0.0"  # a simulated controller answers to every net id
 
 
 class Wire(Protocol):
@@ -47,16 +69,30 @@ class Wire(Protocol):
 
 
 def config_of(kind: str, place: str, settings: Mapping[str, object]) -> Config:
-    """The section of ``line.yaml`` of such a link: `place` is its host or device.
+    """The section of ``line.yaml`` of such a link: `place` is its host, URL or device.
 
-    Raises `ConfigError` naming every setting that this kind has not, lacks or refuses.
+    Raises `ConfigError` for a kind that is not played, and naming every setting that this kind has not, lacks or
+    refuses.
     """
+    if kind in NOT_PLAYED:
+        raise ConfigError(f"--link {kind}: not played: {NOT_PLAYED[kind]}")
     model: Any = KINDS[kind][0]
-    for name in settings.keys() - model.model_fields.keys():
+    given = _placed(model, place, settings)
+    for name in given.keys() - model.model_fields.keys():
         raise ConfigError(f"--{name.replace('_', '-')}: a link of kind {kind} has no such setting; leave it out")
-    where = "device" if "device" in model.model_fields else "host"
-    config: Config = validated(model, {"kind": kind, where: place, **settings}, f"plc-sim of {kind}")
+    config: Config = validated(model, {"kind": kind, **given}, f"plc-sim of {kind}")
     return config
+
+
+def _placed(model: Any, place: str, settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings with what `place` is to this kind of link."""
+    given = dict(settings)
+    if model is OpcUaConfig:
+        whole = place if "://" in place else f"opc.tcp://{place}:{given.pop('port', _OPCUA_PORT)}/plc"
+        return {"url": whole, **given}
+    if model is AdsConfig:
+        given.setdefault("net_id", _ANY_NET_ID)
+    return {"device" if "device" in model.model_fields else "host": place, **given}
 
 
 def make_wire(config: Config) -> Wire:

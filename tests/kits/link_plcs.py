@@ -93,7 +93,7 @@ def logix(_stack: ExitStack) -> Plc:
 def ads(_stack: ExitStack) -> Plc:
     """By pyads' test server, at an address of its own: the port cannot be chosen."""
     pytest.importorskip("pyads", reason="pyads is not installed")
-    config = AdsConfig(kind="ads", host=_free_host(), net_id="10.1.2.3.1.1", timeout_ms=_TIMEOUT_MS)
+    config = AdsConfig(kind="ads", host=free_ads_host(), net_id="10.1.2.3.1.1", timeout_ms=_TIMEOUT_MS)
     return python_plc(config, config.host)
 
 
@@ -132,14 +132,14 @@ def _tcp(config: WriterConfig) -> tuple[TcpWire, WriterConfig]:
         wire = TcpWire(str(place.hostname), int(place.port or 0))
         return wire, config.model_copy(update={"url": f"opc.tcp://{_HOST}:{wire.port}{place.path}"})
     if isinstance(config, AdsConfig):
-        host = _free_host()
+        host = free_ads_host()
         return TcpWire(config.host, _ADS_PORT, (host, _ADS_PORT)), config.model_copy(update={"host": host})
     assert isinstance(config, LogixConfig | ModbusTcpConfig | S7Config)
     wire = TcpWire(config.host, config.port)
     return wire, config.model_copy(update={"port": wire.port})
 
 
-def _free_host() -> str:
+def free_ads_host() -> str:
     """A loopback address where nobody listens on the port of ADS."""
     while True:
         host = f"127.{random.randrange(10, 250)}.{random.randrange(250)}.{random.randrange(1, 250)}"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from link_plcs import free_ads_host
 from plc_kit import Place, living, options, place
 from runtime_kit import wait_until
 from sim_kit import answering, play
@@ -18,17 +22,21 @@ from whole_line import free_port
 from wire_kit import SerialPair
 
 from cada_edge.cli.app import build
+from cada_edge.errors import LinkError
 from cada_edge.runtime.links.config import (
+    AdsConfig,
     AnyLink,
+    LogixConfig,
     ModbusRtuConfig,
     ModbusServerConfig,
     ModbusTcpConfig,
+    OpcUaConfig,
     OpcUaServerConfig,
     S7Config,
     SerialLineConfig,
 )
-from cada_edge.runtime.plc_sim.wires import make_wire
-from cada_edge.runtime.registers import HEAD, TAIL, OfflineReason, ResultFlag, StatusBlock, StatusFlag
+from cada_edge.runtime.plc_sim.wires import KINDS, NOT_PLAYED, make_wire
+from cada_edge.runtime.registers import HEAD, TAIL, OfflineReason, ResultFlag, StatusBlock, StatusFlag, encode
 
 HOST = "127.0.0.1"
 RESULTS = (ResultFlag.PASS, ResultFlag.FAIL | ResultFlag.REJECT)
@@ -39,6 +47,11 @@ Game = tuple[AnyLink, list[str]]  # a link of the line, and the options of plc-s
 def needs(package: str) -> pytest.MarkDecorator:
     """Skip where a protocol's package is absent."""
     return pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
+
+
+NEEDS_CONTROLLER = pytest.mark.skipif(
+    find_spec("cpppo") is None, reason="the simulated controller, cpppo's enip_server, is not installed"
+)
 
 
 def modbus_server(_stack: ExitStack) -> Game:
@@ -74,6 +87,25 @@ def s7(_stack: ExitStack) -> Game:
     return config, f"--link s7 --db 20 --status-byte 100 --control-byte 4 --port {port}".split()
 
 
+def opcua(_stack: ExitStack) -> Game:
+    """The PLC's variables are written."""
+    port = free_port()
+    return OpcUaConfig(kind="opcua", url=f"opc.tcp://{HOST}:{port}/plc"), ["--link", "opcua", "--port", str(port)]
+
+
+def logix(_stack: ExitStack) -> Game:
+    """The PLC's tags are written."""
+    port = free_port()
+    config = LogixConfig(kind="logix", host=HOST, port=port, status_tag="Seen", control_tag="Asked")
+    return config, f"--link logix --status-tag Seen --control-tag Asked --port {port}".split()
+
+
+def ads(_stack: ExitStack) -> Game:
+    """The PLC's arrays are written; at an address of its own, for the port cannot be chosen."""
+    host = free_ads_host()
+    return AdsConfig(kind="ads", host=host, net_id="10.1.2.3.1.1"), ["--link", "ads", host]
+
+
 def serial_line(stack: ExitStack) -> Game:
     """Lines of text."""
     pair = SerialPair()
@@ -94,7 +126,10 @@ LINKS = [
     pytest.param(modbus_tcp, id="modbus-tcp"),
     pytest.param(modbus_rtu, id="modbus-rtu", marks=needs("serial")),
     pytest.param(opcua_server, id="opcua-server", marks=needs("asyncua")),
+    pytest.param(opcua, id="opcua", marks=needs("asyncua")),
     pytest.param(s7, id="s7", marks=needs("snap7")),
+    pytest.param(logix, id="logix", marks=[needs("pylogix"), NEEDS_CONTROLLER]),
+    pytest.param(ads, id="ads", marks=needs("pyads")),
     pytest.param(serial_line, id="serial-line", marks=needs("serial")),
 ]
 
@@ -130,7 +165,7 @@ def test_a_good_station_breaks_no_promise_over_any_link(make: Callable[[ExitStac
 def test_a_late_pass_is_told_over_any_link(make: Callable[[ExitStack], Game]) -> None:
     """A station that takes 400 ms where the PLC allows 250 is told of, whatever the wire."""
     with line(make) as (station, arguments), answering(station, after_s=0.4):
-        code, facts = play(*arguments, "--deadline-ms", "250", "--cycles", "4", "--patience-s", "5")
+        code, facts = play(*arguments, "--deadline-ms", "250", "--cycles", "4", "--patience-s", "20")
     assert code == 1
     assert "LATE_PASS" in facts["broken"]
 
@@ -168,9 +203,93 @@ def test_a_line_of_text_that_fails_its_checksum_is_a_torn_read(serial_pair: Seri
     assert seen == [(0, 0), (0, 1), (1, 1), (2, 2)]
 
 
+def test_every_link_that_carries_a_block_is_played() -> None:
+    """The kinds of line.yaml are those of plc-sim, and the one that is left out has its reason."""
+    kinds = {model.model_fields["kind"].annotation.__args__[0] for model in get_args(AnyLink)}
+    assert kinds == KINDS.keys() | NOT_PLAYED.keys()
+    assert NOT_PLAYED.keys() == {"digital"}
+
+
+@needs("asyncua")
+def test_a_block_under_way_is_no_torn_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over opcua a block is three requests: between them there is nothing to see, unless it stays so."""
+    from cada_edge.runtime.links.opcua import OpcUaLink
+    from cada_edge.runtime.plc_sim import wire_opcua_memory
+
+    config = OpcUaConfig(kind="opcua", url=f"opc.tcp://{HOST}:{free_port()}/plc")
+    wire, link = make_wire(config), OpcUaLink(config)
+    with ExitStack() as stack:
+        stack.callback(wire.close)
+        wire.open()
+        stack.callback(link.close)
+        link.open()
+        link.write_status(encode(replace(RESULT, seq=4)))
+        whole = wire.read()
+        monkeypatch.setattr(link, "_write", lambda _words: link._put({"seq": 5}))
+        link.write_status(encode(replace(RESULT, seq=5)))
+        under_way = wire.read()
+        monkeypatch.setattr(wire_opcua_memory, "_UNDER_WAY_S", 0.0)
+        torn = wire.read()
+    assert whole == encode(replace(RESULT, seq=4))
+    assert under_way is None
+    assert torn is not None
+    assert (torn[HEAD], torn[TAIL]) == (5, 4)
+
+
+@needs("pyads")
+def test_a_wrong_name_of_an_array_is_told_by_the_line() -> None:
+    """A line.yaml that names other arrays than the PLC has gets the controller's refusal, and no time-out."""
+    from cada_edge.runtime.links.ads import AdsLink
+
+    host = free_ads_host()
+    wire = make_wire(AdsConfig(kind="ads", host=host, net_id="10.1.2.4.1.1"))
+    link = AdsLink(AdsConfig(kind="ads", host=host, net_id="10.1.2.4.1.1", status_tag="GVL.Other"))
+    with ExitStack() as stack:
+        stack.callback(wire.close)
+        wire.open()
+        stack.callback(link.close)
+        with pytest.raises(LinkError, match="symbol not found"):
+            link.open()
+
+
+@needs("pylogix")
+def test_a_controller_that_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulated controller of logix is another's program: the error names the package to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    done = CliRunner().invoke(build("plc-sim"), ["plc-sim", "--link", "logix"])
+    assert done.exit_code == 1
+    assert "pip install cpppo" in " ".join(done.output.split())
+
+
+@needs("pylogix")
+@NEEDS_CONTROLLER
+def test_no_controller_outlives_a_simulated_plc_that_is_killed() -> None:
+    """Even after SIGKILL, which lets nobody clean up, the port of the controller is free again."""
+    port = free_port()
+    command = [sys.executable, "-m", "cada_edge", "plc-sim", "--link", "logix", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as simulated:
+        wait_until(lambda: answers(port))
+        simulated.kill()
+    wait_until(lambda: not answers(port))
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection((HOST, port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (["--link", "digital"], "--link digital: not played: single wires carry no block"),
+        (["--link", "opcua", "opc.tcp://127.0.0.1/plc", "--port", "1"], "--port: a link of kind opcua has no such"),
+        (["--link", "opcua", "--status-node", "no node id {field}"], "got node id 'no node id flags'"),
+        (["--link", "ads", "--port", "1"], "--port: a link of kind ads has no such setting"),
         (["--db", "7"], "--db: a link of kind modbus-server has no such setting"),
         (["--link", "s7"], "db: missing"),
         (["--link", "serial-line", "nowhere"], "device: got 'nowhere'"),
@@ -188,7 +307,15 @@ def test_settings_that_do_not_fit_are_one_clear_error(arguments: list[str], told
     assert "Traceback" not in done.output
 
 
-@pytest.mark.parametrize("make", [modbus_tcp, pytest.param(s7, marks=needs("snap7"))])
+LISTENING = [
+    modbus_tcp,
+    pytest.param(s7, marks=needs("snap7")),
+    pytest.param(opcua, marks=needs("asyncua")),
+    pytest.param(logix, marks=[needs("pylogix"), NEEDS_CONTROLLER]),
+]
+
+
+@pytest.mark.parametrize("make", LISTENING)
 def test_an_address_that_is_taken_is_told(make: Callable[[ExitStack], Game]) -> None:
     """A PLC that cannot listen names the address and the option, and gives up after its patience."""
     with ExitStack() as stack, socket.create_server((HOST, 0)) as taken:
@@ -198,6 +325,17 @@ def test_an_address_that_is_taken_is_told(make: Callable[[ExitStack], Game]) -> 
     assert code == 1
     assert "cannot listen on 127.0.0.1" in str(facts["stopped"])
     assert "--port" in str(facts["stopped"])
+
+
+@needs("pyads")
+def test_a_taken_port_of_ads_is_told() -> None:
+    """It is always the same port, so another address is what helps."""
+    host = free_ads_host()
+    with socket.create_server((host, 48898)):
+        code, facts = play("--link", "ads", host, "--patience-s", "0.2")
+    assert code == 1
+    assert f"cannot listen on {host}:48898" in str(facts["stopped"])
+    assert "another address" in str(facts["stopped"])
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=needs("serial")) for kind in ("modbus-rtu", "serial-line")])
