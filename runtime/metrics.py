@@ -54,6 +54,7 @@ METRICS = (
     Description("cada_edge_station_results_total", "counter", ("station", "result"), "Results: pass, fail or unknown"),
     Description("cada_edge_station_alarm", "gauge", ("station", "alarm"), "1 for each alarm that stands"),
     Description("cada_edge_link_up", "gauge", ("kind", "address"), "1 while the PLC link is up"),
+    Description("cada_edge_link_late_results_total", "counter", ("kind", "address"), "Results it had to show as LATE"),
     Description("cada_edge_sink_up", "gauge", ("sink",), "1 while records are kept there"),
     Description("cada_edge_sink_failures_total", "counter", ("sink",), "Verdicts lost there: failed or queue full"),
     Description("cada_edge_drift_distance_ratio", "gauge", ("source",), "Recent scores against calibration, 0 to 1"),
@@ -158,6 +159,7 @@ def _plant(status: LineStatus) -> dict[str, list[_Sample]]:
         "cada_edge_station_results_total": results,
         "cada_edge_station_alarm": [_sample(1, one.id, alarm) for one in status.stations for alarm in one.alarms],
         "cada_edge_link_up": [_sample(one.up, one.kind, one.address) for one in status.links],
+        "cada_edge_link_late_results_total": [_sample(one.late, one.kind, one.address) for one in status.links],
         "cada_edge_sink_up": [_sample(one.healthy, one.name) for one in status.sinks],
         "cada_edge_sink_failures_total": [_sample(one.failures, one.name) for one in status.sinks],
     }

@@ -94,13 +94,24 @@ class StationStatus:
 
 @dataclass(frozen=True)
 class LinkStatus:
-    """A connection to a PLC: `kind` such as ``modbus-server``, `since_unix_s` when `up` last changed."""
+    """A connection to a PLC.
+
+    Attributes:
+        kind: such as ``modbus-server``.
+        address: of the PLC, or where a server of ours listens.
+        up: the PLC can be shown results.
+        error: what it last failed with; empty while it is up.
+        since_unix_s: when `up` last changed.
+        late: results since the PLC process started that were decided in time and shown as LATE and
+            REJECT, because the link could not write them in time; 0 where the PLC comes to read.
+    """
 
     kind: str
     address: Text
     up: bool
     error: Text = ""
     since_unix_s: float | None = None
+    late: int = 0
 
 
 @dataclass(frozen=True)

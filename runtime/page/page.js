@@ -221,8 +221,9 @@ function showStates(status) {
   }));
   rows("links", status.links.map((l) => {
     const [word, mood] = light(l.up, "up", "down");
-    const note = `${l.address}${l.since_unix_s === null ? "" : " · since " + clock(l.since_unix_s)}${l.error ? " · " + l.error : ""}`;
-    return row(l.kind, word, note, mood);
+    const late = l.late ? ` · ${plural(l.late, "result")} too late for the PLC` : "";
+    const note = `${l.address}${l.since_unix_s === null ? "" : " · since " + clock(l.since_unix_s)}${late}${l.error ? " · " + l.error : ""}`;
+    return row(l.kind, word, note, l.late && l.up ? "care" : mood);
   }));
   rows("sinks", status.sinks.map((s) => {
     const [word, mood] = light(s.healthy, "keeps", "fails");

@@ -123,11 +123,16 @@ class Host:
         self._loop.call_later(_HEALTH_PERIOD_S, self._tell_health)
 
     def _link_states(self) -> tuple[LinkStatus, ...]:
-        states = []
-        for kind, address, link in self._known:
-            up = link is None or link.health.state is LinkState.UP
-            states.append(LinkStatus(kind, address, up, "" if link is None or up else link.health.last_error))
-        return tuple(states)
+        return tuple(_link_status(kind, address, link) for kind, address, link in self._known)
+
+
+def _link_status(kind: str, address: str, link: LinkSupervisor | None) -> LinkStatus:
+    """Of a server, which listens for as long as the process lives, or of a link."""
+    if link is None:
+        return LinkStatus(kind, address, up=True)
+    health = link.health
+    up = health.state is LinkState.UP
+    return LinkStatus(kind, address, up, "" if up else health.last_error, late=health.late)
 
 
 class _RefusedLinkError(Exception):

@@ -60,7 +60,10 @@ def fill(board: StatusBoard) -> None:
     board.update(
         sources=(SourceStatus("cam1", True, 6, 1, 12.5, 40.0), SourceStatus("cam2", False, 0, 0, error="no frames")),
         stations=(StationStatus("st1", "triggered", "READY", True, "", 6, 6, 4, 2, 1, "FAIL", None, ("reject run",)),),
-        links=(LinkStatus("modbus-server", "127.0.0.1:502", True), LinkStatus("s7", "10.0.0.1:102", False, "refused")),
+        links=(
+            LinkStatus("modbus-server", "127.0.0.1:502", True),
+            LinkStatus("s7", "10.0.0.1:102", False, "refused", late=2),
+        ),
         sinks=(SinkStatus("csv", True), SinkStatus("mqtt", False, 3)),
         drift=(DriftStatus("cam1", 200, 0.2, 0.001, True, 0.3, 0.8), DriftStatus("cam2", 3, None, None, False)),
     )

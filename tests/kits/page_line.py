@@ -32,7 +32,7 @@ def main() -> None:
             board.verdict(done.verdict, done.frame, done.prediction)
             board.update(
                 sources=(SourceStatus(source, True, number, 0, 10.0, 1.0, name),),
-                links=(LinkStatus("s7", name, True, name),),
+                links=(LinkStatus("s7", name, True, name, late=2),),
             )
             time.sleep(0.1)
 

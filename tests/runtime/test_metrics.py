@@ -47,6 +47,7 @@ def test_every_metric_has_its_value(families: dict[str, Metric]) -> None:
     assert value(families, "cada_edge_verdicts_total", source="cam1", status="undecided") == 2
     assert value(families, "cada_edge_source_up", source="cam2") == 0
     assert value(families, "cada_edge_link_up", kind="modbus-server", address="127.0.0.1:502") == 1
+    assert value(families, "cada_edge_link_late_results_total", kind="s7", address="10.0.0.1:102") == 2
     assert value(families, "cada_edge_sink_failures_total", sink="mqtt") == 3
     assert value(families, "cada_edge_station_results_total", station="st1", result="pass") == 2
     assert value(families, "cada_edge_station_results_total", station="st1", result="fail") == 2

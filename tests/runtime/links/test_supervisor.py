@@ -11,7 +11,9 @@ from runtime_kit import wait_until
 
 from cada_edge.errors import LinkError
 from cada_edge.runtime.links.supervisor import LinkState, LinkSupervisor
+from cada_edge.runtime.plc.process import _link_status
 from cada_edge.runtime.registers import ResultFlag, StatusFlag, decode
+from cada_edge.runtime.status import LinkStatus
 
 
 class Memory:
@@ -134,6 +136,16 @@ def test_a_result_whose_time_is_over_is_written_as_late() -> None:
     first = next(decode(words) for words in link.written if words[3] == 1)
     assert first.result == ResultFlag.LATE | ResultFlag.REJECT | ResultFlag.UNKNOWN
     assert supervisor.health.late == 1
+
+
+def test_the_status_of_a_link_counts_the_results_it_showed_as_late() -> None:
+    """What page and metrics show of a writer link has them; a server has none."""
+    supervisor, _ = _supervised(Memory())
+    wait_until(lambda: supervisor.health.state is LinkState.UP)
+    supervisor.show(pattern(1), 1, valid_until_ns=1)
+    wait_until(lambda: _link_status("s7", "plc", supervisor).late == 1)
+    supervisor.close()
+    assert _link_status("modbus-server", "here", None) == LinkStatus("modbus-server", "here", up=True)
 
 
 def test_closing_leaves_the_safe_state() -> None:

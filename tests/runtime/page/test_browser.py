@@ -75,6 +75,13 @@ def test_picture_heatmap_scale_rejects_and_counters_are_there(browser: Browser, 
     assert browser.run(painted)
 
 
+def test_results_that_a_link_brought_too_late_are_told(browser: Browser, shared: dict[str, RunningLine]) -> None:
+    """The panel of links says how many results the PLC was shown as late, though the link is up."""
+    browser.open(shared["REJECT"].address)
+    wait_until(lambda: "2 results too late for the PLC" in browser.text("#links"))
+    assert "up" in browser.text("#links")
+
+
 def test_a_silent_line_looks_silent(browser: Browser, shared: dict[str, RunningLine]) -> None:
     """The last PASS is neither word nor colour any more, everything is grey, and it comes back by itself."""
     line = shared["PASS"]
