@@ -11,7 +11,7 @@ from cada_edge.errors import SourceError
 from cada_edge.runtime.sources.address import Address
 from cada_edge.runtime.sources.clock import DeviceClock
 from cada_edge.runtime.sources.device import CameraSettings, OpenDevice, Shot
-from cada_edge.runtime.sources.opencv import open_stream, to_rgb
+from cada_edge.runtime.sources.opencv import OPEN_TIMEOUT_MS, open_stream, to_rgb
 
 _SETTLE_S, _USUAL_FPS = 5.0, 25.0
 
@@ -35,10 +35,15 @@ class StreamDevice:
 
     def __init__(self, url: str, label: str) -> None:
         self._label, self._clock = label, DeviceClock()
+        began_s = time.monotonic()
         self._capture = open_stream(url)
         if not self._capture.isOpened():
             self.close()
             raise SourceError(f"{label}: cannot be opened; is it on, reachable, and are user and password right?")
+        if time.monotonic() - began_s >= OPEN_TIMEOUT_MS / 1000:
+            # FFmpeg, cut off while it looks for pictures, calls itself open; every read would fail after two seconds.
+            self.close()
+            raise SourceError(f"{label}: no picture within {OPEN_TIMEOUT_MS / 1000:g} s of connecting; is it a camera?")
         self._settle()
 
     def grab(self, timeout_s: float) -> Shot:

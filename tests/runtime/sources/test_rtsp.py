@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import campaign_camera
 import pytest
+from campaign_camera import RUBBISH
+from campaign_rig import Program, free_port
 from source_kit import RtspCamera, lost, rtsp_camera, until, whole, written_ms
 
+from cada_edge.errors import SourceError
 from cada_edge.runtime.sources.camera import CameraOptions
+from cada_edge.runtime.sources.rtsp import StreamDevice
 from cada_edge.runtime.sources.uri import open_source
 
 pytestmark = pytest.mark.peer
@@ -83,3 +90,16 @@ def test_a_restarted_camera_comes_back(camera: RtspCamera) -> None:
     camera.restart()
     assert until(frames, whole).frame_id > gone.frame_id
     source.close()
+
+
+def test_what_connects_and_sends_no_pictures_is_given_up_when_opening_ends(tmp_path: Path) -> None:
+    """FFmpeg calls such a stream open; a read of it would wait two seconds more, and the camera be away for longer."""
+    scene, port = tmp_path / "scene", free_port()
+    scene.write_bytes(bytes([64, RUBBISH]))
+    server = Program([sys.executable, campaign_camera.__file__, str(port), str(scene)], port, tmp_path / "log")
+    server.start()
+    try:
+        with pytest.raises(SourceError, match="no picture within 3 s of connecting"):
+            StreamDevice(f"rtsp://127.0.0.1:{port}/part", "cam1")
+    finally:
+        server.kill()
