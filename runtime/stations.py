@@ -43,6 +43,7 @@ class Stations:
         self._parts = {station.id: Parts(station.sources) for station in setup.stations}
         self._paces = {station.id: Pace() for station in setup.stations}
         self._told_life: dict[str, Life] = {}
+        self._ended: dict[str, bool] = {}  # commands whose end is not told yet
         self._plc = PlcProcess(setup, self._trigger, on_problem)
 
     @property
@@ -81,6 +82,9 @@ class Stations:
             lost: ids of sources that give nothing.
             drift: alarms by source.
         """
+        # Before the sign of life: a PLC process that was started anew takes no command until it has one, so that
+        # the end of an old command cannot be taken for that of a new one.
+        self._tell_ended()
         gone = frozenset(lost)
         for station in self._setups.values():
             alarms = Alarm(0)
@@ -105,8 +109,9 @@ class Stations:
             self._publish(outcome(part, views), station)
 
     def command_ended(self, station: str, done: bool) -> None:
-        """What a PLC asked for was done, or failed. Raises `LinkError`."""
-        self._plc.send(CommandEnded(done), station)
+        """What a PLC asked for was done, or failed. Raises `LinkError`; it is told again with the next sign of life."""
+        self._ended[station] = done
+        self._tell_ended()
 
     def told(self) -> list[Packet]:
         """What stations said since the last call: results, commands, quiet."""
@@ -124,6 +129,12 @@ class Stations:
     def close(self) -> None:
         """Let the safe state be seen, then hang up. `told` still gives what was said until then."""
         self._plc.close()
+
+    def _tell_ended(self) -> None:
+        """Tell what is not told yet: a PLC would wait for it for good."""
+        for station, done in tuple(self._ended.items()):
+            self._plc.send(CommandEnded(done), station)
+            del self._ended[station]
 
     def _tell(self, life: Life, station: str) -> None:
         """A sign of life, unless it says what one said a moment ago."""

@@ -24,9 +24,12 @@ from cada_edge.errors import ConfigError, LinkError
 from cada_edge.imaging import write_png
 from cada_edge.runtime.config import load_config
 from cada_edge.runtime.control import Command, ControlFlag
-from cada_edge.runtime.handshake import Published
+from cada_edge.runtime.handshake import Life, Published
+from cada_edge.runtime.links.config import ModbusServerConfig
 from cada_edge.runtime.plc import client
+from cada_edge.runtime.plc.wire import Acquired, Setup, StationSetup
 from cada_edge.runtime.registers import ErrorCode, OfflineReason, ResultFlag, StatusFlag
+from cada_edge.runtime.stations import Stations
 
 ENABLE, TRIGGER, ACK = ControlFlag.TRIGGER_ENABLE, ControlFlag.TRIGGER, ControlFlag.RESULTS_ACK
 FAIL = ResultFlag.FAIL | ResultFlag.REJECT
@@ -186,6 +189,74 @@ def test_an_unknown_recipe_fails_and_the_old_model_goes_on(tmp_path: Path) -> No
         plc.trigger(1)
         assert plc.result(1).result == ResultFlag.PASS
     assert any("recipe 9" in problem for problem in done["problems"])
+
+
+@contextmanager
+def commanded() -> Iterator[tuple[Stations, Driver]]:
+    """A station whose PLC has ordered another recipe and waits, and that PLC."""
+    link = ModbusServerConfig(kind="modbus-server", port=0)
+    setup = Setup((StationSetup("st1", options(mode="triggered")),), (link,), linger_ms=0)
+    stations = Stations(setup, lambda _source, _demand: None, lambda _error: None)
+    try:
+        with driver(stations.ports[0] or 0) as plc:
+            order(stations, plc)
+            yield stations, plc
+    finally:
+        stations.close()
+
+
+def live(stations: Stations) -> None:
+    """A sign of life, if it can be given."""
+    with suppress(LinkError):
+        stations.live(Life(time.monotonic_ns(), checksum=7), (), {})
+
+
+def fill_pipe(stations: Stations) -> None:
+    """Say so much to a PLC process that stands still that it takes no more."""
+    while True:
+        stations._plc.send(Acquired(9), "st1")
+
+
+def order(stations: Stations, plc: Driver) -> None:
+    """Ask for another recipe, and see that it is being changed."""
+    live(stations)
+    plc.control(ControlFlag.SET_OFFLINE)
+    wait_until(lambda: plc.block().offline == OfflineReason.REQUESTED)
+    plc.control(ControlFlag.SET_OFFLINE | ControlFlag.EXECUTE_COMMAND, command=Command.SELECT_RECIPE, recipe=2)
+    wait_until(lambda: StatusFlag.COMMAND_EXECUTING in plc.block().flags)
+
+
+def test_the_end_of_a_command_is_told_though_the_plc_process_took_nothing_at_first() -> None:
+    """COMMAND_DONE comes once the process takes messages again; the PLC does not wait for good."""
+    with commanded() as (stations, plc):
+        stations._plc._process.send_signal(signal.SIGSTOP)
+        with pytest.raises(LinkError, match="takes no messages"):
+            fill_pipe(stations)
+        with pytest.raises(LinkError, match="takes no messages"):
+            stations.command_ended("st1", done=True)
+        stations._plc._process.send_signal(signal.SIGCONT)
+
+        def done() -> bool:
+            live(stations)
+            return StatusFlag.COMMAND_DONE in plc.block().flags
+
+        wait_until(done)
+        assert StatusFlag.COMMAND_EXECUTING not in plc.block().flags
+
+
+def test_the_end_of_a_command_of_before_a_restart_ends_none_of_after() -> None:
+    """A PLC process that was started anew runs no command; the next one is not over before it has begun."""
+    with commanded() as (stations, _):
+        stations._plc._process.kill()
+        wait_until(lambda: not stations._plc.alive())
+        with pytest.raises(LinkError, match="takes no messages"):
+            stations.command_ended("st1", done=True)
+        wait_until(stations._plc.alive)
+        with driver(stations.ports[0] or 0) as plc:
+            order(stations, plc)
+            live(stations)
+            stations.command_ended("st1", done=False)
+            wait_until(lambda: StatusFlag.COMMAND_FAILED in plc.block().flags)
 
 
 def test_a_hangup_signal_changes_the_model_between_two_parts(tmp_path: Path) -> None:
