@@ -14,7 +14,7 @@ class Finding:
     """One row of the report.
 
     Attributes:
-        area: ``model``, ``source``, ``link``, ``sink``, ``page`` or ``host``.
+        area: ``model``, ``source``, ``station``, ``link``, ``sink``, ``page`` or ``host``.
         what: which of them, by id, kind or address.
         state: ``warn`` does not keep the line from running, ``fail`` does, or loses what it should keep.
         found: what was seen, with figures.

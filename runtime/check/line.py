@@ -11,6 +11,7 @@ from cada_edge.runtime.check.links import link_dials, page_dials
 from cada_edge.runtime.check.models import model_dials
 from cada_edge.runtime.check.sinks import sink_dials
 from cada_edge.runtime.check.sources import source_dials
+from cada_edge.runtime.check.stations import station_dials
 from cada_edge.runtime.config import load_config
 
 
@@ -33,6 +34,7 @@ def check_line(path: Path, frames: int = 5, timeout_s: float = 15.0) -> LineRepo
     findings += dial_all(
         [
             *source_dials(config, frames, timeout_s),
+            *station_dials(config, timeout_s),
             *link_dials(config, timeout_s),
             *sink_dials(config.sinks, timeout_s),
             *page_dials(config, timeout_s),

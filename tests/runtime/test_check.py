@@ -158,6 +158,36 @@ def test_a_deadline_that_the_model_cannot_keep_fails(tmp_path: Path) -> None:
     assert "slower than the deadline" in row(checked(tmp_path, deadline_ms=0.001), "model").found
 
 
+@pytest.mark.parametrize(
+    "settings", [{"links": [{"kind": "modbus-server", "port": 0}]}, {"sinks": {"modbus": {"port": 0}}}]
+)
+def test_a_free_running_station_without_a_deadline_is_a_warning(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Its PLC would take a verdict for current however late it came; what to set, and up to what, is said."""
+    found = row(checked(tmp_path, **settings), "station")
+    assert (found.state, "however late" in found.found) == ("warn", True), found
+    assert "set deadline_ms" in found.advice
+    assert "at most stale_ms (1000)" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"deadline_ms": 400}, "free-run, answers within 400 ms of the picture"),
+        ({"stations": [{"id": "st1", "deadline_ms": 300}]}, "free-run, answers within 300 ms of the picture"),
+        ({"stations": [{"id": "st1", "mode": "triggered"}]}, "triggered, answers within 1000 ms of the trigger"),
+    ],
+)
+def test_a_station_with_a_deadline_is_told_with_it(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
+    """That of the line counts, and a triggered station always has one."""
+    found = row(checked(tmp_path, links=[{"kind": "modbus-server", "port": 0}], **settings), "station")
+    assert (found.state, found.found) == ("ok", told)
+
+
+def test_a_line_without_a_plc_needs_no_deadline(tmp_path: Path) -> None:
+    """Records say when a verdict was given; nobody acts on it."""
+    assert not [one for one in checked(tmp_path).findings if one.area == "station"]
+
+
 def test_records_need_their_folder(tmp_path: Path) -> None:
     """The line makes no folder for records, and the check says so."""
     found = row(checked(tmp_path, sinks={"records": {"csv": "nowhere/r.csv"}}), "sink")

@@ -1,0 +1,34 @@
+"""Whether every verdict that a PLC acts on has a time after which it is none."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from cada_edge.runtime.check.dial import Dial
+from cada_edge.runtime.check.finding import Finding
+from cada_edge.runtime.config import LineConfig
+from cada_edge.runtime.stations_config import StationConfig
+
+_NS_PER_MS = 1_000_000
+
+
+def station_dials(config: LineConfig, timeout_s: float) -> list[Dial]:
+    """Every station that a PLC sees; none on a line without PLCs."""
+    stations = config.stations_or_one() if config.wired() else ()
+    return [Dial("station", one.id, timeout_s, partial(_look, config, one)) for one in stations]
+
+
+def _look(config: LineConfig, station: StationConfig) -> Finding:
+    limit_ms = station.deadline_ms or config.deadline_ms
+    if station.mode == "free-run" and limit_ms is None:
+        whose = "of the line" if config.sinks.modbus is not None else "of the station or of the line"
+        advice = (
+            f"set deadline_ms {whose}, at most stale_ms ({station.stale_ms}): the time from the picture to where the "
+            "PLC acts on that part; a later verdict is then LATE and REJECT"
+        )
+        found = "free-run without deadline_ms: a verdict counts as current however late it comes"
+        return Finding("station", station.id, "warn", found, advice)
+    limit_ns = station.options(config.deadline_ms).deadline_ns
+    since = "the picture" if station.mode == "free-run" else "the trigger"
+    found = f"{station.mode}, answers within {limit_ns / _NS_PER_MS:g} ms of {since}"
+    return Finding("station", station.id, "ok", found)
