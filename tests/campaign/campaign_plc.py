@@ -14,8 +14,8 @@ from pathlib import Path
 
 from campaign_modbus import Modbus
 
-from cada_edge.runtime.control import ControlBlock, ControlFlag, encode_control
-from cada_edge.runtime.registers import ResultFlag, StatusBlock, StatusFlag, decode
+from cada_edge.runtime.control import Command, ControlBlock, ControlFlag, encode_control
+from cada_edge.runtime.registers import Alarm, ResultFlag, StatusBlock, StatusFlag, decode
 
 STATUS, CONTROL = 100, 0
 LEVELS = {True: range(8, 113, 8), False: range(144, 249, 8)}  # good parts are dark; 127.5 is the threshold
@@ -97,6 +97,7 @@ class Plc:
         self._abandoned: list[socket.socket] = []
         self._half_open = self._drop = False
         self._own_beat, self._own_beat_ns = 1, 0
+        self._alarmed = False
         self._going = threading.Event()
         self._going.set()
         self._thread = threading.Thread(target=self._run, name="campaign-plc", daemon=True)
@@ -118,6 +119,10 @@ class Plc:
             yield
         finally:
             self._going.set()
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._thread.is_alive()
 
     def close(self) -> None:
         """End the thread."""
@@ -144,6 +149,9 @@ class Plc:
 
     def _cycle(self, client: Modbus) -> None:
         """One part, from ready to ready."""
+        if self._alarmed:
+            self._alarmed = False
+            self._say(client, _ENABLE | ControlFlag.EXECUTE_COMMAND, command=Command.CLEAR_ALARMS)
         self._say(client, _ENABLE)
         while StatusFlag.TRIGGER_READY not in self._look(client).flags:
             time.sleep(_POLL_S)
@@ -195,17 +203,20 @@ class Plc:
         else:
             self.notes.counts["reject from another picture"] += 1
         self.notes.counts[str(block.result)] += 1
+        if block.alarms & Alarm.REJECT_RUN:
+            self._alarmed = True
+            self._sign("alarm: a run of rejects")
 
     def _stand(self) -> None:
         if not self._going.is_set():
             self._going.wait()
             raise OSError("the PLC begins anew")
 
-    def _say(self, client: Modbus, flags: ControlFlag, trigger_id: int = 0) -> None:
+    def _say(self, client: Modbus, flags: ControlFlag, trigger_id: int = 0, command: int = 0) -> None:
         """Write the control block; its heartbeat moves."""
         self._stand()
         self._own_beat, self._own_beat_ns = self._own_beat % 65535 + 1, time.monotonic_ns()
-        client.write(CONTROL, encode_control(ControlBlock(flags, self._own_beat, trigger_id)))
+        client.write(CONTROL, encode_control(ControlBlock(flags, self._own_beat, trigger_id, command=command)))
 
     def _beat_on(self, client: Modbus) -> None:
         """The heartbeat alone, ten times a second at least."""

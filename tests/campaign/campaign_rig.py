@@ -208,7 +208,9 @@ def _assemble(folder: Path) -> Rig:
     path = write_line(
         folder,
         sources=[{"uri": f"rtsp://127.0.0.1:{camera_port}/part", "stall_s": STALL_S}],
-        stations=[{"id": "st1", "mode": "triggered", "deadline_ms": DEADLINE_MS, "stale_ms": STALE_MS}],
+        stations=[
+            {"id": "st1", "mode": "triggered", "deadline_ms": DEADLINE_MS, "stale_ms": STALE_MS, "reject_run": 5}
+        ],
         links=[
             {"kind": "modbus-server", "port": port},
             {"kind": "modbus-tcp", "host": "127.0.0.1", "port": peer_port, "control": False, "timeout_ms": 200},

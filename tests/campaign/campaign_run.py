@@ -88,6 +88,7 @@ def campaign(folder: Path, faults: Sequence[Fault], seed: int, told: bool = Fals
             for fault in faults:
                 time.sleep(chance.uniform(0, 0.3))  # at any moment of a cycle
                 injections.append(inject(cell, plc, fault))
+                assert plc.alive(), "the campaign's own PLC has ended: what it says means nothing"
                 if told:
                     sys.stdout.write(f"{len(injections):4d} {injections[-1]}\n")
                     sys.stdout.flush()
