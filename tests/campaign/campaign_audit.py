@@ -13,6 +13,8 @@ from campaign_plc import Notes, passing
 from cada_edge.errors import CadaEdgeError
 from cada_edge.runtime.registers import decode
 
+WRITING_NS = 100_000_000  # from the registers back to the pipeline, and into the database
+
 
 @dataclass(frozen=True)
 class Lost:
@@ -21,7 +23,7 @@ class Lost:
     Attributes:
         trigger_id: of it.
         when_ns: the PLC read it, monotonic.
-        fault: the last that had begun by then.
+        fault: the last that had begun `WRITING_NS` later.
     """
 
     trigger_id: int

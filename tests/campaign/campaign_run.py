@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "kits")]
 
-from campaign_audit import Lost, lost_records, written_violations  # noqa: E402  # found by the line above
+from campaign_audit import WRITING_NS, Lost, lost_records, written_violations  # noqa: E402  # found by the line above
 from campaign_faults import FAULTS, Fault, caused  # noqa: E402
 from campaign_modbus import samples  # noqa: E402
 from campaign_plc import Notes, Plc  # noqa: E402
@@ -101,7 +101,7 @@ def campaign(folder: Path, faults: Sequence[Fault], seed: int, told: bool = Fals
         violations = list(plc.notes.violations) + written_violations(cell.peer_log, plc.notes, DEADLINE_MS / 1000)
         lost = lost_records(cell.records, plc.notes)
         named = [(blamed(injections, when), what) for when, what in violations]
-        blame = [Lost(one.trigger_id, one.when_ns, blamed(injections, one.when_ns)) for one in lost]
+        blame = [Lost(one.trigger_id, one.when_ns, blamed(injections, one.when_ns + WRITING_NS)) for one in lost]
         counts, ended = dict(plc.notes.counts), cell.guard.restarts
         return Outcome(tuple(injections), tuple(named), tuple(blame), counts, len(plc.notes.parts), ended)
 
