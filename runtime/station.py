@@ -239,10 +239,17 @@ class Station:
         self._part, self._state = None, State.RESULT
         self._count(outcome)
         result = _Result(part, outcome, note, part.t_trigger_ns + self._options.deadline_ns)
-        if self._waiting or (self._buffering() and StatusFlag.RESULTS_VALID in self._block.flags):
+        if self._waiting or (self._buffering() and self._acknowledging()):
             self._enqueue(result, now_ns)
         else:
             self._show(result, now_ns)
+
+    def _acknowledging(self) -> bool:
+        """Whether the PLC is yet to acknowledge a result, or holds its acknowledgement: one that it lowers and raises
+        again between two looks at its block would be taken for the same, and the result shown under it never end.
+        """
+        shows = StatusFlag.RESULTS_VALID in self._block.flags
+        return shows or ControlFlag.RESULTS_ACK in self._control.flags
 
     def _enqueue(self, result: _Result, now_ns: int) -> None:
         """Behind the result that the PLC has not acknowledged yet; the PLC asked for it so."""

@@ -283,6 +283,20 @@ def test_results_wait_where_the_plc_buffers() -> None:
     assert not bench.passing()
 
 
+def test_no_result_is_shown_under_the_acknowledgement_of_another() -> None:
+    """A PLC may lower and raise RESULTS_ACK between two looks at it: the next result waits until it was seen low."""
+    bench = Bench()
+    bench.write(ENABLE | BUFFER)
+    bench.say(bench.trigger(1))
+    bench.write(ENABLE | BUFFER)
+    second = bench.trigger(2)
+    bench.write(ENABLE | BUFFER | ACK)
+    bench.say(second)
+    assert StatusFlag.RESULTS_VALID not in bench.station.block.flags
+    bench.write(ENABLE | BUFFER)
+    assert (bench.station.block.trigger_id, bench.passing()) == (2, True)
+
+
 def test_a_recipe_changes_only_offline() -> None:
     """SELECT_RECIPE fails while online; offline it is executed and its end is told."""
     bench = Bench()
