@@ -7,7 +7,8 @@ distance) the image is unlike the good ones.
 
 Our own choices: features are standardised per channel; no normalisation layers (training
 on one process and on many is then the same mathematics, and nothing has to be folded for
-INT8); ordinary 3x3 convolutions.
+INT8); ordinary 3x3 convolutions, or on request separable ones, which cost a third of the decoder's time on
+a processor and thrice its training (docs/benchmark.md).
 """
 
 from __future__ import annotations
@@ -34,26 +35,47 @@ class RevDistConfig:
         width: channels of the decoder at the finest stride; coarser strides have up to twice as many.
         bottleneck: channels that everything must pass through, at twice the coarsest stride.
         blocks: residual blocks per decoder stage.
+        separable: each 3x3 convolution as one over space and one over channels.
     """
 
     width: int = 64
     bottleneck: int = 64
     blocks: int = 1
+    separable: bool = False
 
     def __post_init__(self) -> None:
         check_ranges(self, width=(1, 4096), bottleneck=(1, 4096), blocks=(1, 64))
+        if type(self.separable) is not bool:
+            raise ConfigError(f"RevDistConfig.separable: got {self.separable!r}, expected true or false")
 
 
-def _conv(c_in: int, c_out: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2), nn.ReLU())
+class _Layers:
+    """The convolutions that a network of such settings is made of."""
+
+    def __init__(self, config: RevDistConfig) -> None:
+        self._separable = config.separable
+
+    def bare(self, c_in: int, c_out: int, stride: int = 1, kernel: int = 3) -> list[nn.Module]:
+        """(N, c_in, H, W) to (N, c_out, H / stride, W / stride), nothing behind it."""
+        if not self._separable or kernel == 1:
+            return [nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2)]
+        return [nn.Conv2d(c_in, c_in, kernel, stride, kernel // 2, groups=c_in), nn.Conv2d(c_in, c_out, 1)]
+
+    def conv(self, c_in: int, c_out: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+        """The same behind a rectifier."""
+        return nn.Sequential(*self.bare(c_in, c_out, stride, kernel), nn.ReLU())
+
+    def residual(self, channels: int) -> nn.Module:
+        """Two 3x3 convolutions around a skip: (N, C, H, W) to the same."""
+        return _Residual([self.conv(channels, channels), *self.bare(channels, channels)])
 
 
 class _Residual(nn.Module):
-    """Two 3x3 convolutions around a skip: (N, C, H, W) to the same."""
+    """Layers around a skip: (N, C, H, W) to the same."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, layers: list[nn.Module]) -> None:
         super().__init__()
-        self.body = nn.Sequential(_conv(channels, channels), nn.Conv2d(channels, channels, 3, 1, 1))
+        self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.body(x))
@@ -64,15 +86,17 @@ class _Neck(nn.Module):
 
     def __init__(self, channels: list[int], strides: tuple[int, ...], config: RevDistConfig) -> None:
         super().__init__()
-        width = config.width
+        width, make = config.width, _Layers(config)
         self.branches = nn.ModuleList()
         for count, stride in zip(channels, strides, strict=True):
             steps = (strides[-1] // stride).bit_length() - 1
             self.branches.append(
-                nn.Sequential(_conv(count, width, kernel=1), *(_conv(width, width, stride=2) for _ in range(steps)))
+                nn.Sequential(
+                    make.conv(count, width, kernel=1), *(make.conv(width, width, stride=2) for _ in range(steps))
+                )
             )
         self.squeeze = nn.Sequential(
-            _conv(width * len(channels), 2 * width, stride=2), nn.Conv2d(2 * width, config.bottleneck, 1)
+            make.conv(width * len(channels), 2 * width, stride=2), nn.Conv2d(2 * width, config.bottleneck, 1)
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -84,10 +108,11 @@ class _Neck(nn.Module):
 class _Stage(nn.Module):
     """One step of the decoder: grow to the next stride, then refine, (N, C_in, h', w') to (N, C_out, h, w)."""
 
-    def __init__(self, c_in: int, c_out: int, blocks: int) -> None:
+    def __init__(self, c_in: int, c_out: int, config: RevDistConfig) -> None:
         super().__init__()
-        self.enter = _conv(c_in, c_out)  # before growing: a quarter of the cost
-        self.refine = nn.Sequential(*(_Residual(c_out) for _ in range(blocks)))
+        make = _Layers(config)
+        self.enter = make.conv(c_in, c_out)  # before growing: a quarter of the cost
+        self.refine = nn.Sequential(*(make.residual(c_out) for _ in range(config.blocks)))
 
     def forward(self, x: Tensor, size_hw: tuple[int, int]) -> Tensor:
         # To a size, not by a factor: an input of 96 px has an odd map at stride 32.
@@ -110,15 +135,15 @@ class RevDist(GradientDetector):
             if coarse % fine or (coarse // fine).bit_count() != 1:
                 raise ConfigError(f"RevDist needs strides that double, got {strides}")
         self.neck = _Neck(channels, strides, config)
-        wide = 2 * config.width
+        wide, make = 2 * config.width, _Layers(config)
         self.expand = nn.Sequential(
-            _conv(config.bottleneck, wide, kernel=1), *(_Residual(wide) for _ in range(config.blocks))
+            make.conv(config.bottleneck, wide, kernel=1), *(make.residual(wide) for _ in range(config.blocks))
         )
         self.stages, self.heads = nn.ModuleList(), nn.ModuleList()
         previous = wide
         for count, stride in reversed(list(zip(channels, strides, strict=True))):
             width = wide if stride > strides[0] or len(strides) == 1 else config.width
-            self.stages.append(_Stage(previous, width, config.blocks))
+            self.stages.append(_Stage(previous, width, config))
             self.heads.append(nn.Conv2d(width, count, 1))
             previous = width
 

@@ -17,10 +17,11 @@ from cada_edge.models import (  # noqa: E402
     FlowConfig,
     PatchMemory,
     PatchMemoryConfig,
+    RevDistConfig,
     TransformerConfig,
     detector_class,
 )
-from cada_edge.models.detector import LayeredDetector, class_of_settings, resample  # noqa: E402
+from cada_edge.models.detector import Detector, LayeredDetector, class_of_settings, resample  # noqa: E402
 from cada_edge.models.flow import _Coupling  # noqa: E402
 from cada_edge.models.patch_memory import nearest_distance  # noqa: E402
 from cada_edge.models.transformer import _LinearAttention  # noqa: E402
@@ -30,11 +31,12 @@ from cada_edge.types import MapSpec  # noqa: E402
 CHANNELS, STRIDES, SPEC = [6, 10, 12], (8, 16, 32), MapSpec((16, 16))
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "revdist": {"width": 8, "bottleneck": 8},
+    "revdist separable": {"width": 8, "bottleneck": 8, "separable": True},
     "patch-memory": {"bank_size": 20},
     "transformer": {"width": 16, "depth": 2, "heads": 2},
     "flow": {"steps": 2, "width": 8},
 }
-KINDS = sorted(SETTINGS)
+KINDS = sorted(SETTINGS)  # the kind of a detector, then what is special
 
 
 def _features(count: int = 2, height: int = 64, width: int = 96, seed: int = 0) -> list[Tensor]:
@@ -45,9 +47,13 @@ def _features(count: int = 2, height: int = 64, width: int = 96, seed: int = 0) 
     ]
 
 
+def _class(kind: str) -> type[Detector]:
+    return detector_class(kind.split(maxsplit=1)[0])
+
+
 def _detector(kind: str) -> LayeredDetector:
     torch.manual_seed(0)
-    detector = detector_class(kind).build(dict(SETTINGS[kind]), CHANNELS, STRIDES, SPEC)
+    detector = _class(kind).build(dict(SETTINGS[kind]), CHANNELS, STRIDES, SPEC)
     assert isinstance(detector, LayeredDetector)
     if isinstance(detector, PatchMemory):
         detector.remember(
@@ -76,7 +82,7 @@ def test_an_image_is_judged_alike_alone_and_in_a_batch(kind: str) -> None:
 def test_settings_rebuild_the_same_detector(kind: str) -> None:
     """What `config` says and the weights are enough to rebuild a detector, bank sizes included."""
     detector = _detector(kind)
-    again = detector_class(kind).build(detector.config(), CHANNELS, STRIDES, SPEC)
+    again = _class(kind).build(detector.config(), CHANNELS, STRIDES, SPEC)
     again.load_state_dict(detector.state_dict())
     assert torch.equal(again.eval()(_features()), detector(_features()))
 
@@ -84,13 +90,14 @@ def test_settings_rebuild_the_same_detector(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_settings_know_their_detector(kind: str) -> None:
     """A settings object alone says which detector it belongs to."""
-    cls = detector_class(kind)
+    cls = _class(kind)
     assert class_of_settings(cls.settings_type()) is cls
 
 
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
+        (lambda: RevDistConfig(separable=1), "true or false"),  # type: ignore[arg-type]  # the wrong type is the point
         (lambda: TransformerConfig(width=10, heads=4), "multiple of heads"),
         (lambda: TransformerConfig(dropout=1.5), "dropout"),
         (lambda: FlowConfig(steps=0), "steps"),
