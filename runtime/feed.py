@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -98,12 +99,18 @@ class Feed:
         """The next demand; ``None`` at the end.
 
         A source that is lost is opened again meanwhile, and its first picture forgotten: a
-        station without a camera is offline, takes no trigger and thus never asks for one.
+        station without a camera is offline, takes no trigger and thus never asks for one. In
+        free run what it queued behind that picture, before anybody asked, is forgotten as well.
         """
+        forgot = False
         while self._demands.empty() and not self._source.healthy() and not isinstance(self._source, Triggered):
             if self._closed.is_set() or next(frames, None) is None:
                 return None
-        return self._demands.get()
+            forgot = True
+        demand = self._demands.get()
+        if forgot and demand is not None and demand.part is None:
+            return replace(demand, after_ns=time.monotonic_ns())
+        return demand
 
     def _deliver(self, frames: Iterator[Frame], demand: Demand) -> bool:
         """Put the first frame that is new enough into the inbox; false when there is none any more."""

@@ -270,6 +270,28 @@ def test_what_a_wire_asked_for_before_the_line_ran_is_not_judged() -> None:
     source.close()
 
 
+def test_what_a_wire_asked_for_after_a_loss_is_not_judged_before_the_line_runs() -> None:
+    """Nor are pictures that a camera, back from a loss, queued before anybody asked: the next one is given."""
+    bench, inbox = Bench(), queue.SimpleQueue[Arrival]()
+    source = HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK)
+    bench.away = True
+    bench.lose()
+    wait_until(lambda: not source.healthy())
+    feed = Feed(source, "cam1", inbox)
+    wait_until(source._keeper._answers.empty)  # the loss is seen, and by nobody
+    bench.away = False
+    wait_until(source.healthy)
+    for index in range(4):
+        bench.put(index)
+    wait_until(lambda: source._keeper._next_id == 5)  # the loss and four pictures
+    feed.ask()
+    bench.put(9, time.monotonic_ns() + 1000 * MS)
+    frame = inbox.get(timeout=10).frame
+    feed.close()
+    assert frame is not None
+    assert (frame.status, level(frame)) == ("ok", 9)
+
+
 def test_a_lost_hardware_triggered_camera_is_told_once_and_opened_anew() -> None:
     """The loss is one incomplete frame; then pictures come again."""
     bench = Bench()
