@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cada_edge.errors import MissingDependencyError
-from cada_edge.runtime.status import LATENCY_BUCKETS_S, LineStatus
+from cada_edge.runtime.status import LATENCY_BUCKETS_S, LineStatus, LinkStatus
 
 try:
     from prometheus_client import CollectorRegistry, generate_latest
@@ -153,13 +153,16 @@ def _plant(status: LineStatus) -> dict[str, list[_Sample]]:
         results += _known(one.judged - one.rejected, one.id, "pass")
         results += _known(one.rejected - one.unknown, one.id, "fail")
         results += _known(one.unknown, one.id, "unknown")
+    links: dict[tuple[str, str], list[LinkStatus]] = {}
+    for link in status.links:  # several stations may be shown in one PLC; no two samples may have the same labels
+        links.setdefault((link.kind, link.address), []).append(link)
     return {
         "cada_edge_station_online": [_sample(one.online, one.id) for one in status.stations],
         "cada_edge_station_missed_triggers_total": [_sample(one.missed, one.id) for one in status.stations],
         "cada_edge_station_results_total": results,
         "cada_edge_station_alarm": [_sample(1, one.id, alarm) for one in status.stations for alarm in one.alarms],
-        "cada_edge_link_up": [_sample(one.up, one.kind, one.address) for one in status.links],
-        "cada_edge_link_late_results_total": [_sample(one.late, one.kind, one.address) for one in status.links],
+        "cada_edge_link_up": [_sample(all(one.up for one in own), *at) for at, own in links.items()],
+        "cada_edge_link_late_results_total": [_sample(sum(one.late for one in own), *at) for at, own in links.items()],
         "cada_edge_sink_up": [_sample(one.healthy, one.name) for one in status.sinks],
         "cada_edge_sink_failures_total": [_sample(one.failures, one.name) for one in status.sinks],
     }

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cada_edge.runtime.board import StatusBoard
 from cada_edge.runtime.metrics import METRICS, render
-from cada_edge.runtime.status import LATENCY_BUCKETS_S, SourceStatus
+from cada_edge.runtime.status import LATENCY_BUCKETS_S, LinkStatus, SourceStatus
 
 CHECKOUT = Path(os.environ.get("CADA_EDGE_CHECKOUT") or Path(__file__).resolve().parents[2])
 
@@ -55,6 +55,16 @@ def test_every_metric_has_its_value(families: dict[str, Metric]) -> None:
     assert value(families, "cada_edge_drift_detected", source="cam1", kind="score") == 1
     assert value(families, "cada_edge_heartbeat_age_seconds") == pytest.approx(0.25)
     assert value(families, "cada_edge_threshold_score") == 0.5
+
+
+def test_two_links_to_one_plc_are_one_sample() -> None:
+    """Prometheus drops all but one sample of the same labels: the PLC is up if both links are, late results add up."""
+    board, twice = make_board(), ("modbus-tcp", "10.0.0.1:502")
+    board.update(links=(LinkStatus(*twice, True, late=2), LinkStatus(*twice, False, "refused", late=3)))
+    families = scraped(board)
+    for name, expected in {"cada_edge_link_up": 0, "cada_edge_link_late_results_total": 5}.items():
+        found = [one.value for family in families.values() for one in family.samples if one.name == name]
+        assert found == [expected]
 
 
 def test_what_is_not_known_is_absent_and_not_zero(families: dict[str, Metric]) -> None:
