@@ -15,7 +15,7 @@ from cada_edge.errors import DataError
 from cada_edge.imaging import read_image
 from cada_edge.types import UInt8Array
 
-_SETTLED_NS = 50_000_000  # file systems keep times in steps of some ms: a change within one step would not show
+_SETTLED_NS = 2_500_000_000  # FAT keeps times in steps of 2 s: a second change within one step would not show
 _NICE = 10
 
 
