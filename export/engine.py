@@ -119,10 +119,8 @@ def build_engine(
 
 def _library(path: Path | None) -> bytes:
     """The plugin's bytes; none where it is absent, which the builder tells. Raises `EngineError`."""
-    if path is None or not path.is_file():
-        return b""
     try:
-        return path.read_bytes()
+        return path.read_bytes() if path is not None and path.is_file() else b""
     except OSError as error:
         raise EngineError(
             f"--plugin {path}: cannot read it: {error.strerror or error}; check who may read it"

@@ -132,10 +132,11 @@ def test_a_plugin_library_that_is_not_there_is_named(exported: Bundle, tmp_path:
 
 
 @needs_builder
-def test_a_plugin_library_that_cannot_be_read_is_named(exported: Bundle, tmp_path: Path) -> None:
-    """One error with the option and the file: here a file that is there and gives an input error."""
-    config = EngineConfig(flavour="tensorrt-rtx", target="8.6", plugin=Path("/proc/self/mem"))
-    with pytest.raises(EngineError, match="--plugin /proc/self/mem: cannot read it"):
+@pytest.mark.parametrize("library", ["/proc/self/mem", f"/{'x' * 300}"])
+def test_a_plugin_library_that_cannot_be_read_is_named(exported: Bundle, tmp_path: Path, library: str) -> None:
+    """One error with the option and the file: one that gives an input error, one that cannot even be looked at."""
+    config = EngineConfig(flavour="tensorrt-rtx", target="8.6", plugin=Path(library))
+    with pytest.raises(EngineError, match=f"--plugin {library}: cannot read it"):
         build_engine(exported, tmp_path, config)
 
 
