@@ -68,6 +68,7 @@ class TensorRTRunner(BundleRunner):
         memory: the GPU's memory, closed with the runner; opened where it is not given.
 
     Raises:
+        ConfigError: CADA_EDGE_GPU_MEMORY names no package that moves memory.
         MissingDependencyError: TensorRT or the memory package is not installed.
         BundleError: the bundle has no graph of that precision.
         EngineMismatchError: the engines there were built for something else.
@@ -213,7 +214,7 @@ class _Session:
 
     def enqueue(self, stream: int) -> None:
         """Queue one execution on the stream."""
-        self._errors.clear()
+        self._errors, self._warning = [], ""  # what was said before, at the start say, explains no failure of now
         if not self._context.execute_async_v3(stream):
             restart = "if it goes on, restart the program, then the device"
             raise EngineError(f"TensorRT failed on a batch: {self._said()}; {what_to_do(self._said(), restart)}")

@@ -85,6 +85,27 @@ def test_an_engine_that_finds_no_room_is_no_foreign_engine(exported: Bundle, tmp
     assert not isinstance(raised.value, EngineMismatchError)
 
 
+def test_a_warning_of_the_start_explains_no_failure_of_later(exported: Bundle, tmp_path: Path) -> None:
+    """A batch that fails without a word is told as such, not with advice for what went by long ago."""
+    build_fake(exported, tmp_path / "line.cada")
+    gpu = FakeGpu()
+    api = fake_tensorrt(gpu)
+
+    class Runtime(api.Runtime):  # type: ignore[misc, name-defined]  # its base is known at run time only
+        """Warns, and works."""
+
+        def __init__(self, logger: Any) -> None:
+            super().__init__(logger)
+            logger.log(SimpleNamespace(name="WARNING"), FULL)
+
+    api.Runtime = Runtime
+    gpu.capturable = False  # the engine refuses to be recorded, without a word
+    memory = CudaPythonMemory(fake_cudart(gpu))
+    with TensorRTRunner(exported, tmp_path / "line.cada", None, TensorRT("tensorrt", api), memory) as runner:
+        told = "stream: TensorRT failed on a batch: it says nothing of why; if it goes on, restart the program"
+        assert runner.execution.startswith(told)
+
+
 @needs_builder
 def test_a_build_without_room_names_the_limit_that_was_given(exported: Bundle, tmp_path: Path) -> None:
     """NVIDIA's own builder, given 1 MiB: its words, the limit, and what to change."""
