@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from cada_edge.cli._progress import stage_progress
 from cada_edge.engine_key import Precision
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.benchmark.pictures import pictures
+from cada_edge.runtime.tune.parity import Movement
 from cada_edge.runtime.tune.search import Other, Tried, TuneOptions, Tuning
 from cada_edge.runtime.tune.search import tune as search
 from cada_edge.runtime.tune.store import Entry, Key, keep
@@ -65,7 +67,7 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _document(found: Tuning, entry: Entry, place: Path | None) -> dict[str, object]:
-    others = [{**_figures(one.tried), "moved": one.moved and asdict(one.moved)} for one in found.others]
+    others = [{**_figures(one.tried), "moved": one.moved and _moved(one.moved)} for one in found.others]
     return {
         **entry.model_dump(mode="json"),
         "verdicts": found.verdicts,
@@ -73,6 +75,11 @@ def _document(found: Tuning, entry: Entry, place: Path | None) -> dict[str, obje
         "others": others,
         "file": None if place is None else str(place),
     }
+
+
+def _moved(one: Movement) -> dict[str, object]:
+    """No distance where a score is not finite: JSON has no word for that."""
+    return {**asdict(one), "score_rms": one.score_rms if math.isfinite(one.score_rms) else None}
 
 
 def _figures(one: Tried) -> dict[str, object]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,6 +184,16 @@ def test_other_precisions_are_told_and_never_chosen(bundle: Path, cada_edge: Tun
     assert code == 0, error
     assert "int8, ort" in told
     assert "2 of 4" in told
+
+
+def test_a_precision_without_scores_has_no_distance(bundle: Path, cada_edge: Tune) -> None:
+    """A graph that gives NaN moves every verdict; what is printed is still JSON, which has no NaN."""
+    Bundle.read(bundle).with_file("model.int8.onnx", tiny_model(scale=math.nan).SerializeToString()).write(bundle)
+    arguments = ["--images", bundle.parent / "images", "--screen", "5", "--n", "20", "--threads", "1", "--dry-run"]
+    code, told, error = cada_edge("tune", bundle, *arguments, "--json")
+    assert code == 0, error
+    moved = json.loads(told, parse_constant=pytest.fail)["others"][0]["moved"]
+    assert moved == {"verdicts": 4, "pictures": 4, "score_rms": None}
 
 
 def test_another_precision_that_cannot_run_is_named(bundle: Path) -> None:
