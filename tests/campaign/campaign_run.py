@@ -40,8 +40,8 @@ class Injection:
         end_ns: monotonic, when its cause was gone.
         detected_s: until the PLC's first sign of trouble; ``None`` without one.
         sign: which it was.
-        recovered_s: from the end of the cause to a part that was rightly judged and, where the PLC that is written
-            into was away, to its next block; ``None`` for none in a minute.
+        recovered_s: from the end of the cause to the first of two parts rightly judged in a row and, where the PLC
+            that is written into was away, to its next block; ``None`` for none in a minute.
         judged: parts rightly judged while it lasted.
         silent_s: longest time, while it lasted, without a rightly judged part or a sign.
     """
@@ -145,8 +145,8 @@ def settle(notes: Notes, since_ns: int | None = None) -> float | None:
     start_ns = time.monotonic_ns() if since_ns is None else since_ns
     while time.monotonic_ns() < start_ns + int(_PATIENCE_S * 1e9):
         trouble_ns = notes.signs[-1][0] if notes.signs else 0
-        fresh = [when for when in notes.normal_ns[-50:] if when > start_ns]
-        if len([when for when in fresh if when > trouble_ns]) >= 2:
+        fresh = [when for when in notes.normal_ns[-50:] if when > max(start_ns, trouble_ns)]
+        if len(fresh) >= 2:
             return (fresh[0] - start_ns) / 1e9
         time.sleep(0.02)
     return None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from campaign_faults import FAULTS, Fault
-from campaign_run import campaign
+from campaign_plc import Notes
+from campaign_run import campaign, settle
 
 NEEDED = {"cv2": "sources need opencv", "h11": "the page needs h11", "onnxruntime": "the runner needs onnxruntime"}
 KINDS = [fault for fault in FAULTS if shutil.which("mosquitto") or "broker" not in fault.name]
@@ -30,3 +32,11 @@ def test_no_fault_yields_a_pass_that_should_not_be_or_costs_a_record(half: str, 
     assert [one.fault for one in outcome.injections if one.recovered_s is None] == []
     assert outcome.parts > 10
     assert any(one.judged for one in outcome.injections)
+
+
+def test_a_part_judged_before_more_trouble_is_no_recovery() -> None:
+    """Back to work is the first of two parts in a row, eight seconds after the cause, not the one before the sign."""
+    now_ns = time.monotonic_ns()
+    ago = {seconds: now_ns - seconds * 1_000_000_000 for seconds in range(1, 11)}
+    notes = Notes(signs=[(ago[3], "UNKNOWN")], normal_ns=[ago[9], ago[2], ago[1]])
+    assert settle(notes, ago[10]) == 8.0
