@@ -74,7 +74,13 @@ def run_program(environment: dict[str, str], *words: str, before: str = "pass") 
     """`cada-edge` in a process of its own that runs the code `before` first."""
     code = f"import signal, sys; {before}; from cada_edge.__main__ import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=_heed_interrupts,  # as in `start`
     )
 
 

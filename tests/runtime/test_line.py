@@ -166,13 +166,18 @@ def test_a_line_stops_after_max_frames(tmp_path: Path) -> None:
     assert (summary.frames, len(verdicts), summary.stopped_by) == (7, 7, "max_frames")
 
 
-def test_several_sources_take_turns(tmp_path: Path) -> None:
-    """Two folders are both judged to their ends, neither waiting for the other's."""
+def test_several_sources_are_judged_to_their_ends(tmp_path: Path) -> None:
+    """Two folders are both judged, every picture of each."""
     sources = [{"uri": "folder:images", "id": "top"}, {"uri": "folder:images", "id": "side"}]
     _, verdicts = run(write_line(tmp_path, sources=sources))
-    seen = [v.source_id for v in verdicts]
-    assert sorted(seen) == ["side"] * 4 + ["top"] * 4
-    assert set(seen[:4]) == {"top", "side"}
+    assert sorted(v.source_id for v in verdicts) == ["side"] * 4 + ["top"] * 4
+
+
+def test_several_sources_take_turns(tmp_path: Path) -> None:
+    """Of two folders that never end neither waits for the other."""
+    sources = [{"uri": "folder:images?loop=1", "id": "top"}, {"uri": "folder:images?loop=1", "id": "side"}]
+    _, verdicts = run(write_line(tmp_path, sources=sources, max_frames=200))
+    assert {v.source_id for v in verdicts} == {"top", "side"}
 
 
 def test_a_sink_on_a_full_disk_harms_no_other(tmp_path: Path) -> None:
