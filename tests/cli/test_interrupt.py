@@ -28,13 +28,7 @@ def start(*words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that runs the tests in the background would have its children ignore Ctrl-C.
-        preexec_fn=_heed_interrupts,  # noqa: PLW1509  # one call, no locks taken
     )
-
-
-def _heed_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupt(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -80,7 +74,6 @@ def run_program(environment: dict[str, str], *words: str, before: str = "pass") 
         text=True,
         timeout=120,
         check=False,
-        preexec_fn=_heed_interrupts,  # as in `start`
     )
 
 
