@@ -8,7 +8,7 @@ distance) the image is unlike the good ones.
 Our own choices: features are standardised per channel; no normalisation layers (training
 on one process and on many is then the same mathematics, and nothing has to be folded for
 INT8); ordinary 3x3 convolutions, or on request separable ones, which take a third of the time on a
-processor and train more slowly (docs/benchmark.md).
+processor (docs/benchmark.md).
 """
 
 from __future__ import annotations
