@@ -89,7 +89,7 @@ class Acquire:
 
 @dataclass(frozen=True)
 class Execute:
-    """To do: load the model again, of this recipe (0: the present one). Answer with `command_ended`."""
+    """To do: load the model again, of this recipe (0: the present one). Answer `command_ended` of it."""
 
     recipe: int
 

@@ -212,9 +212,9 @@ class Line:
 
     def _answer(self, done: Reloaded) -> None:
         """Tell the station whose PLC asked."""
-        station = done.wanted.station
-        if station:
-            self._to_stations(lambda stations: stations.command_ended(station, done.model is not None))
+        wanted, loaded = done.wanted, done.model is not None
+        if wanted.station:
+            self._to_stations(lambda stations: stations.command_ended(wanted.station, wanted.recipe, loaded))
 
     def _look_out(self) -> None:
         health = self._stations.health if self._stations is not None else None

@@ -83,6 +83,7 @@ class Station:
         self._pass_until_ns: int | None = None
         self._held_until_ns, self._blind_until_ns, self._rejects_in_row = 0, 0, 0
         self._beat_ns, self._quiet_said, self._stopped = 0, False, False
+        self._executing = 0  # recipe of the command under way
         self._actions: list[Action] = []
 
     @property
@@ -151,9 +152,9 @@ class Station:
             self._give_up(outcome, "late: its part was answered before", None, now_ns)
         return self._done(now_ns)
 
-    def command_ended(self, done: bool, now_ns: int) -> list[Action]:
-        """What `Execute` asked for was done, or failed."""
-        if StatusFlag.COMMAND_EXECUTING in self._block.flags:
+    def command_ended(self, recipe: int, done: bool, now_ns: int) -> list[Action]:
+        """What `Execute` asked for, by its recipe, was done, or failed; one that ends late ends no other."""
+        if StatusFlag.COMMAND_EXECUTING in self._block.flags and recipe == self._executing:
             self._clear(StatusFlag.COMMAND_EXECUTING)
             self._end_command(ErrorCode.NONE if done else ErrorCode.COMMAND_FAILED)
         return self._done(now_ns)
@@ -206,7 +207,8 @@ class Station:
             self._end_command(ErrorCode.COMMAND_NEEDS_OFFLINE)
         else:
             self._set(StatusFlag.COMMAND_EXECUTING)
-            self._actions.append(Execute(self._control.recipe if command == Command.SELECT_RECIPE else 0))
+            self._executing = self._control.recipe if command == Command.SELECT_RECIPE else 0
+            self._actions.append(Execute(self._executing))
 
     def _end_command(self, error: ErrorCode) -> None:
         if not error:

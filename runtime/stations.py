@@ -43,7 +43,7 @@ class Stations:
         self._parts = {station.id: Parts(station.sources) for station in setup.stations}
         self._paces = {station.id: Pace() for station in setup.stations}
         self._told_life: dict[str, Life] = {}
-        self._ended: dict[str, bool] = {}  # commands whose end is not told yet
+        self._ended: dict[str, CommandEnded] = {}  # commands whose end is not told yet
         self._plc = PlcProcess(setup, self._trigger, on_problem)
 
     @property
@@ -108,9 +108,9 @@ class Stations:
         if views:
             self._publish(outcome(part, views), station)
 
-    def command_ended(self, station: str, done: bool) -> None:
+    def command_ended(self, station: str, recipe: int, done: bool) -> None:
         """What a PLC asked for was done, or failed. Raises `LinkError`; it is told again with the next sign of life."""
-        self._ended[station] = done
+        self._ended[station] = CommandEnded(recipe, done)
         self._tell_ended()
 
     def told(self) -> list[Packet]:
@@ -132,8 +132,8 @@ class Stations:
 
     def _tell_ended(self) -> None:
         """Tell what is not told yet: a PLC would wait for it for good."""
-        for station, done in tuple(self._ended.items()):
-            self._plc.send(CommandEnded(done), station)
+        for station, ended in tuple(self._ended.items()):
+            self._plc.send(ended, station)
             del self._ended[station]
 
     def _tell(self, life: Life, station: str) -> None:

@@ -83,7 +83,7 @@ class Host:
         elif isinstance(message, Outcome):
             place.do(lambda station, now_ns: station.outcome(message, now_ns))
         elif isinstance(message, CommandEnded):
-            place.do(lambda station, now_ns: station.command_ended(message.done, now_ns))
+            place.do(lambda station, now_ns: station.command_ended(message.recipe, message.done, now_ns))
 
     async def stop(self) -> None:
         """Show the safe state for `linger_ms`, then let go of everything."""

@@ -65,8 +65,9 @@ class Acquired:
 
 @dataclass(frozen=True)
 class CommandEnded:
-    """What `Execute` asked for was done, or failed."""
+    """What `Execute` asked for, by its recipe, was done, or failed."""
 
+    recipe: int
     done: bool
 
 

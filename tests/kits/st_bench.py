@@ -117,7 +117,7 @@ class Bench:
             elif isinstance(action, Execute):
                 done = action.recipe in self.recipes
                 self.recipe = action.recipe if done else self.recipe
-                self._do(self.station.command_ended(done, self.now_ns))
+                self._do(self.station.command_ended(action.recipe, done, self.now_ns))
 
     def _outcome(self, part: int, result: ResultFlag) -> Outcome:
         now_ns = self.now_ns

@@ -308,7 +308,9 @@ def test_a_recipe_changes_only_offline() -> None:
         ControlFlag.SET_OFFLINE | ControlFlag.EXECUTE_COMMAND, command=Command.SELECT_RECIPE, recipe=2
     )  # fmt: skip
     assert Execute(2) in bench.actions
-    bench.station.command_ended(True, bench.now_ns)
+    bench.station.command_ended(3, True, bench.now_ns)
+    assert StatusFlag.COMMAND_EXECUTING in bench.station.block.flags  # that was the end of an earlier one
+    bench.station.command_ended(2, True, bench.now_ns)
     assert StatusFlag.COMMAND_DONE in bench.station.block.flags
     bench.write(ControlFlag.SET_OFFLINE)
     assert StatusFlag.COMMAND_DONE not in bench.station.block.flags

@@ -233,7 +233,7 @@ def test_the_end_of_a_command_is_told_though_the_plc_process_took_nothing_at_fir
         with pytest.raises(LinkError, match="takes no messages"):
             fill_pipe(stations)
         with pytest.raises(LinkError, match="takes no messages"):
-            stations.command_ended("st1", done=True)
+            stations.command_ended("st1", recipe=2, done=True)
         stations._plc._process.send_signal(signal.SIGCONT)
 
         def done() -> bool:
@@ -250,12 +250,12 @@ def test_the_end_of_a_command_of_before_a_restart_ends_none_of_after() -> None:
         stations._plc._process.kill()
         wait_until(lambda: not stations._plc.alive())
         with pytest.raises(LinkError, match="takes no messages"):
-            stations.command_ended("st1", done=True)
+            stations.command_ended("st1", recipe=2, done=True)
         wait_until(stations._plc.alive)
         with driver(stations.ports[0] or 0) as plc:
             order(stations, plc)
             live(stations)
-            stations.command_ended("st1", done=False)
+            stations.command_ended("st1", recipe=2, done=False)
             wait_until(lambda: StatusFlag.COMMAND_FAILED in plc.block().flags)
 
 
