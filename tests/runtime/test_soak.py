@@ -14,7 +14,7 @@ from whole_line import node_modules
 
 from cada_edge.imaging import write_png
 
-SECONDS, GROWTH_MIB = 150.0, 40.0
+SECONDS, GROWTH_MIB = 180.0, 40.0
 PAGE = all(importlib.util.find_spec(name) for name in ("h11", "prometheus_client"))
 PEER = shutil.which("node") is not None and node_modules() is not None
 
