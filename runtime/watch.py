@@ -1,4 +1,4 @@
-"""The PLC's side of the block: read it from anywhere, as a Modbus client."""
+"""An onlooker's view of the block: read it from anywhere, as a Modbus client beside the PLC."""
 
 from __future__ import annotations
 
@@ -32,9 +32,12 @@ class Target:
 
 
 def watch(target: Target, poll_s: float = 0.01, patience_s: float = 30.0) -> Iterator[StatusBlock]:
-    """Yield the block whenever a new result stands in it; start with what is there.
+    """Yield the block whenever a new result stands in it; the one that stands at the first read is not new.
 
-    Raises `SinkError` after `patience_s` without an answer, be it at the start or later.
+    The PLC may have acknowledged a result, so that RESULTS_VALID has fallen, before it is read here.
+
+    Raises `SinkError` after `patience_s` without an answer, be it at the start or later. A line that answers
+    and has no new result is waited for without end.
     """
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it reports every refused try; we report once
     client = ModbusTcpClient(target.host, port=target.port, timeout=target.timeout_s, retries=0)
@@ -45,8 +48,8 @@ def watch(target: Target, poll_s: float = 0.01, patience_s: float = 30.0) -> Ite
             block = _read(client, target)
             if block is not None:
                 last_answer_s = time.monotonic()
-                if block.seq != seen:
-                    seen = block.seq
+                new, seen = seen not in (None, block.seq), block.seq
+                if new and block.seq:  # 0: the line was started anew and has no result yet
                     yield block
             elif time.monotonic() - last_answer_s > patience_s:
                 raise SinkError(
