@@ -46,6 +46,8 @@ def _stages(one: Samples, console: Console) -> None:
 def _conditions(about: Mapping[str, Any]) -> list[str]:
     machine, before = about["machine"], about["state"]["before"]
     lines = [f"{machine['cpu']}, {len(machine['usable_cores'])} of {machine['cores']} cores, load {before['load_1m']}"]
+    if line := about.get("line"):
+        lines.insert(0, _line(line))
     if cold := about.get("cold_start"):
         best = {key: min(run[key] for run in cold) for key in cold[0]}
         lines.append(
@@ -56,6 +58,16 @@ def _conditions(about: Mapping[str, Any]) -> list[str]:
     if blocks := about.get("allocations"):
         lines.append(_blocks(blocks))
     return lines
+
+
+def _line(facts: Mapping[str, Any]) -> str:
+    sources = ", ".join(f"{name} {label}" for name, label in facts["sources"].items())
+    if left_out := facts["sinks_left_out"]:
+        names = ", ".join(left_out)
+        sinks = f"sinks left out ({names}); --with-sinks measures them too, into the line's own files and receivers"
+    else:
+        sinks = f"sinks measured too: {', '.join(facts['sinks_measured'])}" if facts["sinks_measured"] else "no sinks"
+    return f"line of {sources}; {sinks}"
 
 
 def _blocks(found: Mapping[str, Any]) -> str:

@@ -45,6 +45,9 @@ def benchmark(
     rate: Annotated[float | None, typer.Option(metavar="FPS", help="Fixed schedule instead of one by one.")] = None,
     images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Pictures; made-up ones without it.")] = None,
     line: Annotated[Path | None, typer.Option(metavar="line.yaml", help="Measure this line as a whole.")] = None,
+    with_sinks: Annotated[
+        bool, typer.Option("--with-sinks", help="Let the line's sinks work too, into its own files and receivers.")
+    ] = False,
     against: Annotated[
         str, typer.Option(metavar="BUNDLE|BACKEND", help="Measure this too, in turns, and give the ratio.")
     ] = "",
@@ -73,9 +76,11 @@ def benchmark(
         show_ratios({name: asdict(one) for name, one in found.items()}, ours.name, theirs.name, console)
         return
     setting = Setting(
-        backend or "auto", precision or "fp32", batch or 1, cameras, threads,
+        backend or "auto", precision or "fp32", 1 if batch is None else batch, cameras, threads,
         parse_affinity(affinity) if affinity else (), n, warmup, rate, seed,
     )  # fmt: skip
+    if with_sinks and line is None:
+        raise ConfigError("--with-sinks: a line's sinks are meant, but there is no line; name it with --line")
     limit = Budget.parse(budget, n) if budget else None
     config = None if line is None else load_config(line)
     targets = [_first(bundle, config, setting, _Said(backend, precision, batch))]
@@ -83,8 +88,9 @@ def benchmark(
         targets.append(_second(against, targets[0], line))
     with stage_progress(Console(stderr=True)) as progress:
         report = run_benchmark(
-            targets, images, config, lambda done, total: progress("measure", done, total), fresh=fresh
-        )
+            targets, images, config, lambda done, total: progress("measure", done, total),
+            fresh=fresh, with_sinks=with_sinks,
+        )  # fmt: skip
     if limit is not None:
         _hold(report, limit, budget)
     if json_out is not None:

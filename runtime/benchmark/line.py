@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from cada_edge.bundle import Bundle
 from cada_edge.errors import ConfigError, SourceError
@@ -20,6 +21,7 @@ from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.health import Problems
 from cada_edge.runtime.line import Line, open_line
 from cada_edge.runtime.records.rows import ResultRecord
+from cada_edge.runtime.sinks.config import SinksConfig
 from cada_edge.runtime.sinks.isolated import IsolatedSink
 from cada_edge.runtime.sources.config import SourceConfig
 from cada_edge.runtime.sources.uri import parse
@@ -80,10 +82,11 @@ class _Tap:
         return open_scheduled(config, base_dir, self._rate_fps)
 
 
-def measure_line(config: LineConfig, target: Target, progress: Progress) -> Samples:
+def measure_line(config: LineConfig, target: Target, progress: Progress, *, with_sinks: bool = False) -> Samples:
     """Run the line of `config` for so many frames and say how long each took.
 
-    The line is opened by what `cada-edge run` opens it with; files play over and over.
+    The line is opened by what `cada-edge run` opens it with; files play over and over. Its sinks
+    are left out unless they are asked for: what they write and send would be taken for real parts.
 
     Raises:
         ConfigError: the line has no PLC or waits for triggers, or a source cannot be had at the rate asked for.
@@ -97,6 +100,8 @@ def measure_line(config: LineConfig, target: Target, progress: Progress) -> Samp
     problems, done = Problems(lambda _component, _message, _count: None), iter(range(1, total + 1))
     tap = _Tap(setting, problems, total)
     measured = as_set(config, target).model_copy(update={"max_frames": total})
+    if not with_sinks:
+        measured = measured.model_copy(update={"sinks": SinksConfig(modbus=config.sinks.modbus)})
     with ExitStack() as opened:
         for sink in tap.taps.sinks:
             opened.callback(sink.close)  # where the line does not come up
@@ -151,6 +156,16 @@ def check_line(config: LineConfig, setting: Setting) -> None:
         )
     for one in config.sources:
         check_source(one, config.base_dir, setting.rate_fps)
+
+
+def line_facts(config: LineConfig, *, with_sinks: bool) -> dict[str, Any]:
+    """What of the line is measured: its sources, without passwords, and its sinks beside the registers."""
+    named = [name for name in SinksConfig.model_fields if name != "modbus" and getattr(config.sinks, name) is not None]
+    return {
+        "sources": {one.id: parse(one.uri, config.base_dir).label for one in config.sources},
+        "sinks_measured": named if with_sinks else [],
+        "sinks_left_out": [] if with_sinks else named,
+    }
 
 
 def _check_rate(config: LineConfig, setting: Setting, found: Samples) -> None:

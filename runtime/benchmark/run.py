@@ -13,7 +13,7 @@ from typing import Any
 from cada_edge.runtime.benchmark.compare import overhead, ratios
 from cada_edge.runtime.benchmark.fresh import allocations, cold_start
 from cada_edge.runtime.benchmark.inspection import Progress, Target, measure
-from cada_edge.runtime.benchmark.line import measure_line
+from cada_edge.runtime.benchmark.line import line_facts, measure_line
 from cada_edge.runtime.benchmark.machine import machine, memory, state, throttled
 from cada_edge.runtime.benchmark.pictures import pictures
 from cada_edge.runtime.benchmark.result import Report
@@ -22,7 +22,13 @@ from cada_edge.version import __version__
 
 
 def benchmark(
-    targets: Sequence[Target], folder: Path | None, line: LineConfig | None, progress: Progress, *, fresh: bool = True
+    targets: Sequence[Target],
+    folder: Path | None,
+    line: LineConfig | None,
+    progress: Progress,
+    *,
+    fresh: bool = True,
+    with_sinks: bool = False,
 ) -> Report:
     """Measure one target, or two in turns, or one through a line.
 
@@ -32,6 +38,7 @@ def benchmark(
         line: run it as a whole instead of stage by stage.
         progress: called with rounds done and in all.
         fresh: also start new processes for cold start, memory and allocations.
+        with_sinks: let a line's sinks work as well, into its own files.
 
     Raises:
         CadaEdgeError: what is measured cannot be opened or fails.
@@ -42,14 +49,18 @@ def benchmark(
             "version": __version__,
             "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "setting": first.setting.to_json(),
-            "pictures": "made up" if folder is None else f"{len(paths)} of a folder",
+            "pictures": _pictures(None if folder is None else len(paths), line, fresh=fresh),
+            **({} if line is None else {"line": line_facts(line, with_sinks=with_sinks)}),
             "machine": machine(),
         }
         if fresh:
             about["cold_start"] = cold_start(first, paths[0])
             about["allocations"] = allocations(first, paths[0])
         before, started = state(), memory()
-        found = measure(targets, paths, progress) if line is None else [measure_line(line, first, progress)]
+        if line is None:
+            found = measure(targets, paths, progress)
+        else:
+            found = [measure_line(line, first, progress, with_sinks=with_sinks)]
         after, ended = state(), memory()
     about["state"] = {"before": before, "after": after, "throttled": throttled(before, after)}
     about["memory"] = {"before": started, "after": ended}
@@ -58,6 +69,13 @@ def benchmark(
     pairs = overhead(found[0], seed) if len(found) == 1 else ratios(found[0], found[1], paired=True, seed=seed)
     report.ratios = {name: asdict(one) for name, one in pairs.items()}
     return report
+
+
+def _pictures(count: int | None, line: LineConfig | None, *, fresh: bool) -> str:
+    given = "made up" if count is None else f"{count} of a folder"
+    if line is None:
+        return given
+    return f"of the line's sources; for cold start and blocks {given}" if fresh else "of the line's sources"
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from runtime_kit import make_bundle, picture, tiny_model, write_line
 
 from cada_edge.cli.app import run as program
 from cada_edge.imaging import write_png
+from cada_edge.runtime.benchmark.line import line_facts
 from cada_edge.runtime.benchmark.result import STAGES, TOTAL, read_samples
+from cada_edge.runtime.config import load_config
 
 Run = Callable[..., tuple[int, str]]
 
@@ -49,7 +51,8 @@ def wired(folder: Path, **settings: Any) -> Path:
     """A line of a folder with a Modbus server."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    return write_line(folder, sinks={"modbus": {"port": port, "base": 100}}, **settings)
+    sinks = {"modbus": {"port": port, "base": 100}, **settings.pop("sinks", {})}
+    return write_line(folder, sinks=sinks, **settings)
 
 
 def test_every_stage_of_every_frame_is_in_the_file(benchmark: Run, bundle: Path, tmp_path: Path) -> None:
@@ -119,6 +122,31 @@ def test_earlier_runs_are_compared(benchmark: Run, bundle: Path, tmp_path: Path)
     assert re.search(r"total p50\W+1\.000", told)
 
 
+@pytest.mark.parametrize("with_sinks", [False, True])
+def test_a_line_keeps_its_records_to_itself_unless_asked(benchmark: Run, tmp_path: Path, with_sinks: bool) -> None:
+    """No row and no reject of a measurement lies among the real ones; file, page and terminal say which it was."""
+    sinks = {"records": {"sqlite": "records.sqlite"}, "rejects": {"dir": "rejects"}}
+    more = ["--with-sinks"] if with_sinks else []
+    places = small(json=str(tmp_path / "a.json"), html=str(tmp_path / "a.html"))
+    code, told = benchmark("--line", wired(tmp_path, sinks=sinks), *places, *more)
+    assert code == 0, told
+    assert (tmp_path / "records.sqlite").exists() == (tmp_path / "rejects").exists() == with_sinks
+    document, key = json.loads((tmp_path / "a.json").read_text()), "sinks_measured" if with_sinks else "sinks_left_out"
+    assert document["line"][key] == ["records", "rejects"]
+    assert document["pictures"] == "of the line's sources"
+    assert f"line.{key}</dt><dd>[&#x27;records&#x27;, &#x27;rejects&#x27;]" in (tmp_path / "a.html").read_text()
+    assert ("--with-sinks" in told) != with_sinks
+
+
+def test_a_line_states_its_sources_without_passwords(tmp_path: Path) -> None:
+    """Every source by its id and address; who reads the file learns no password."""
+    sources = [{"id": "cam0", "uri": "folder:images"}, {"id": "far", "uri": "rtsp://user:secret@192.0.2.1/x"}]
+    facts = line_facts(load_config(write_line(tmp_path, sources=sources)), with_sinks=False)
+    assert list(facts["sources"]) == ["cam0", "far"]
+    assert "192.0.2.1/x" in facts["sources"]["far"]
+    assert "secret" not in str(facts)
+
+
 @pytest.mark.parametrize(("budget", "code"), [("1s@max", 0), ("1us@p50", 1)])
 def test_a_budget_decides_the_exit_code(benchmark: Run, bundle: Path, budget: str, code: int) -> None:
     """A script sees from the exit code whether the limit was kept."""
@@ -185,6 +213,8 @@ def _refusals(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
         "no threshold": ([bare], "calibrate"),
         "no threshold against": ([good, "--against", bare], "calibrate"),
         "n = 0": ([good, "--n", "0"], "--n: got 0"),
+        "batch 0": ([good, "--batch", "0"], "--batch: got 0"),
+        "sinks of no line": ([good, "--with-sinks"], "--line"),
         "rate 0": ([good, "--rate", "0"], "--rate: got 0"),
         "budget": ([good, "--budget", "20"], "20ms@p99"),
         "budget without frames": ([good, "--n", "10", "--budget", "1s@p99"], "299"),
@@ -205,6 +235,7 @@ def _refusals(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
 
 @pytest.mark.parametrize("case", [
     "nothing", "no bundle", "no threshold", "no threshold against", "n = 0", "rate 0", "budget",
+    "batch 0", "sinks of no line",
     "budget without frames", "backend", "precision", "batch", "affinity", "foreign core", "against nothing",
     "empty folder", "no json", "other json", "rate above the source", "no signal", "no camera",
 ])  # fmt: skip

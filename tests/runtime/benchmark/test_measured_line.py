@@ -69,16 +69,14 @@ def test_folder_and_video_of_two_stations_are_measured_together(tmp_path: Path) 
         assert sum(parts[:-1]) == parts[-1]
 
 
-def test_a_line_is_measured_with_its_region_and_its_records(tmp_path: Path) -> None:
-    """Settings of a source and the line's own sinks hold: a bright region passes no part, each is recorded."""
+def test_a_line_is_measured_with_its_region(tmp_path: Path) -> None:
+    """Settings of a source hold: a bright region passes no part."""
     wide = picture(0, 64)
     wide[:32, :32] = 255
     (tmp_path / "one").mkdir()
     write_png(tmp_path / "one" / "0.png", wide)
     roi = {"roi": {"x": 32, "y": 32, "width": 32, "height": 32}}
-    records = {"records": {"sqlite": "records.sqlite"}}
-    assert measured(line(tmp_path, "folder:one", sinks=records)).verdicts == {"ng": 12}
-    assert (tmp_path / "records.sqlite").stat().st_size > 0
+    assert measured(line(tmp_path, "folder:one")).verdicts == {"ng": 12}
     assert measured(line(tmp_path, "folder:one", settings=roi)).verdicts == {"ok": 12}
 
 
