@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cada_edge.errors import CadaEdgeError, ConfigError
 from cada_edge.interrupts import forget_put_off, is_interrupt
@@ -93,6 +94,7 @@ def run(arguments: list[str] | None = None) -> None:
     with reported(called, debug="--debug" in given):
         program = typer.main.get_command(build(called))
         _name_variables(program, ENVIRONMENT_PREFIX)
+        _keep_brackets(program)
         program(given, prog_name="cada-edge")
 
 
@@ -118,6 +120,15 @@ def _name_variables(command: Any, prefix: str) -> None:
         option.envvar = f"{prefix}_{option.opts[0].lstrip('-')}".replace("-", "_").upper()
     for name, below in getattr(command, "commands", {}).items():
         _name_variables(below, f"{prefix}_{name}")
+
+
+def _keep_brackets(command: Any) -> None:
+    """Have rich print ``[115200]`` in a help text, where it would swallow ``[what suits the detector]`` as a style."""
+    for one in (command, *command.params):
+        if getattr(one, "help", None):  # an argument of click itself has none
+            one.help = escape(one.help)
+    for below in getattr(command, "commands", {}).values():
+        _keep_brackets(below)
 
 
 def _show(wanted: bool) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -45,12 +47,22 @@ def test_a_runtime_command_never_loads_torch(name: str) -> None:
     assert program(code=code).stdout.strip() == "[]"
 
 
+def help_texts(command: Any) -> list[str]:
+    """What was written as help of a command and its options, as it was written."""
+    return [one.help for one in (command, *command.params) if getattr(one, "help", None)]
+
+
 @pytest.mark.parametrize("name", sorted(app.COMMANDS))
-def test_every_command_explains_itself(name: str) -> None:
-    """`cada-edge <command> --help` works for each command of the table."""
+def test_every_command_explains_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cada-edge <command> --help` works for each command of the table, and swallows no text in brackets."""
+    monkeypatch.setenv("COLUMNS", "400")  # no text goes on in the next row
     done = program(name, "--help")
     assert done.returncode == 0, done.stderr
     assert f"cada-edge {name}" in done.stdout
+    written: Any = typer.main.get_command(app.build(name))
+    for text in help_texts(written.commands[name]):
+        for bracketed in re.findall(r"\[[^]]*\]", text):
+            assert bracketed in done.stdout
 
 
 def test_version() -> None:
