@@ -87,6 +87,7 @@ class Courier:
     def _run(self) -> None:
         pause_s = self._pause_s[0]
         while True:
+            last = self._stopping.is_set()  # asked before looking: what came in while waiting is still brought away
             try:
                 idle = self._bring()
                 pause_s = self._pause_s[0]
@@ -96,7 +97,7 @@ class Courier:
                     return
                 pause_s = min(2 * pause_s, self._pause_s[1])
                 continue
-            if idle and self._stopping.is_set():
+            if idle and last:
                 self._transport.hang_up()
                 return
 
@@ -106,7 +107,8 @@ class Courier:
         parcels = self._outbox.oldest(self._batch)
         if not parcels:
             self._transport.tend()
-            self._work.wait(_IDLE_S)
+            if not self._stopping.is_set():
+                self._work.wait(_IDLE_S)
             return True
         done = self._transport.deliver(parcels)
         if done:

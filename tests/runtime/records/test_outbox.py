@@ -147,6 +147,24 @@ def test_what_was_not_taken_waits_for_the_next_run(tmp_path: Path) -> None:
     assert len(set(bodies(shelf.taken))) == len(shelf.taken) == 2
 
 
+def test_what_comes_in_while_a_courier_is_told_to_stop_is_still_brought(tmp_path: Path) -> None:
+    """The last record of a line comes between a look that found nothing and the order to stop: it leaves too."""
+
+    class Late(Shelf):
+        def tend(self) -> None:
+            if not self.taken:
+                outbox.append("verdict", "last")
+                courier._work.set()
+                courier._stopping.set()
+
+    outbox, shelf = Outbox(tmp_path / "o.sqlite", 1000, ignore), Late()
+    courier = Courier(outbox, shelf, ignore)
+    courier.start()
+    courier._thread.join(10)
+    outbox.close()
+    assert bodies(shelf.taken) == ["last"]
+
+
 def test_a_damaged_outbox_does_not_end_deliveries(tmp_path: Path) -> None:
     """Moved aside and told; what comes afterwards leaves."""
     path, shelf, told = tmp_path / "o.sqlite", Shelf(), list[str]()
