@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
 from cada_edge.cli._export_tables import figures
+from cada_edge.runtime.benchmark.compare import Comparison
 from cada_edge.runtime.benchmark.page import HEADINGS, cells
 from cada_edge.runtime.benchmark.result import Report, Samples
 
@@ -18,7 +20,7 @@ def show(report: Report, console: Console) -> None:
         _stages(one, console)
     if report.ratios:
         names = [one.name for one in report.subjects]
-        show_ratios(report.ratios, names[0], names[1] if len(names) > 1 else "", console)
+        _show_ratios(report.ratios, names[0], names[1] if len(names) > 1 else "", console)
     for line in (*_conditions(report.about), *_warnings(report)):
         console.print(line, style="dim", soft_wrap=True, highlight=False, markup=False)
     if report.budget is not None:
@@ -27,7 +29,15 @@ def show(report: Report, console: Console) -> None:
         console.print(text, style=style, highlight=False)
 
 
-def show_ratios(ratios: Mapping[str, Mapping[str, float]], ours: str, theirs: str, console: Console) -> None:
+def show_comparison(found: Comparison, console: Console) -> None:
+    """The ratios of two earlier runs, and in one line what was not alike."""
+    _show_ratios({name: asdict(one) for name, one in found.ratios.items()}, found.ours.name, found.theirs.name, console)
+    told = "; ".join(f"{name}: {ours} and {theirs}" for name, (ours, theirs) in found.differences.items())
+    text = f"not alike: {told}" if told else "measured alike: same bundle, settings and kind of machine"
+    console.print(text, style="yellow" if told else "dim", soft_wrap=True, highlight=False, markup=False)
+
+
+def _show_ratios(ratios: Mapping[str, Mapping[str, float]], ours: str, theirs: str, console: Console) -> None:
     """First over second, each with its interval."""
     table = figures(f"{ours} over {theirs}" if theirs else "Ratios", ("", "ratio", "95 %", "differs"), left={""})
     for name, one in ratios.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from cada_edge.bundle import Bundle
-from cada_edge.cli._benchmark_tables import show, show_ratios
+from cada_edge.cli._benchmark_tables import show, show_comparison
 from cada_edge.cli._progress import stage_progress
 from cada_edge.engine_key import Precision
 from cada_edge.errors import ConfigError
@@ -29,9 +29,11 @@ from cada_edge.runtime.config import LineConfig, load_config
 Backend = Literal["auto", "ort", "openvino", "tensorrt", "tensorrt-rtx"]
 _BACKENDS: dict[str, Backend] = {name: name for name in get_args(Backend)}
 _EXCEEDED = 1
+_BESIDE_COMPARE = {"compare", "seed", "fresh"}  # --no-fresh: indeed no process is started
 
 
 def benchmark(
+    context: typer.Context,
     bundle: Annotated[Path | None, typer.Argument(help="Exported bundle with a threshold.", metavar="BUNDLE")] = None,
     *,
     backend: Annotated[Backend | None, typer.Option(help="What runs the model; auto without a line.")] = None,
@@ -72,8 +74,8 @@ def benchmark(
     """
     console = Console()
     if compare is not None:
-        ours, theirs, found = compare_files(*compare, seed=seed)
-        show_ratios({name: asdict(one) for name, one in found.items()}, ours.name, theirs.name, console)
+        _refuse_beside_compare(context)
+        show_comparison(compare_files(*compare, seed=seed), console)
         return
     setting = Setting(
         backend or "auto", precision or "fp32", 1 if batch is None else batch, cameras, threads,
@@ -100,6 +102,22 @@ def benchmark(
     show(report, console)
     if report.budget is not None and not report.budget["kept"]:
         raise typer.Exit(_EXCEEDED)
+
+
+def _refuse_beside_compare(context: typer.Context) -> None:
+    """Two files are read, nothing is measured: whatever says how to measure would be ignored."""
+    given = [
+        one.opts[0] if one.param_type_name == "option" else (one.metavar or one.opts[0])
+        for one in context.command.params
+        if one.name not in _BESIDE_COMPARE and _was_given(context, one.name or "")
+    ]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: --compare only reads two earlier runs and prints; leave that out")
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 @dataclass(frozen=True)

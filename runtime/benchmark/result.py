@@ -17,6 +17,7 @@ STAGES = ("decode", "copy", "infer", "decide", "signal")
 TOTAL = "total"
 ORDER = ("wait", *STAGES, TOTAL)
 MAX_FILE_BYTES = 1 << 28
+_OWN = ("subjects", "ratios", "budget")
 
 
 @dataclass
@@ -98,6 +99,11 @@ class Report:
 
 def read_samples(path: Path) -> list[Samples]:
     """The subjects of a file that `Report.write` wrote. Raises `DataError` for any other file."""
+    return read_report(path).subjects
+
+
+def read_report(path: Path) -> Report:
+    """What `Report.write` wrote. Raises `DataError` for any other file."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{path}: larger than {MAX_FILE_BYTES} bytes; this is no benchmark of ours")
@@ -111,9 +117,11 @@ def read_samples(path: Path) -> list[Samples]:
         got = (found.get("kind"), found.get("schema"))
         raise DataError(f"{path}: is {got}, expected {(KIND, SCHEMA)}; write it with `cada-edge benchmark --json`")
     try:
-        return [_subject(one) for one in found["subjects"]]
+        subjects = [_subject(one) for one in found["subjects"]]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: damaged: {error!r}; measure again") from error
+    about = {name: value for name, value in found.items() if name not in {"schema", "kind", *_OWN}}
+    return Report(subjects, about, found.get("ratios") or {}, found.get("budget"))
 
 
 def _subject(document: dict[str, Any]) -> Samples:

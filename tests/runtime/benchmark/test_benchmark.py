@@ -120,6 +120,40 @@ def test_earlier_runs_are_compared(benchmark: Run, bundle: Path, tmp_path: Path)
     code, told = benchmark("--compare", tmp_path / "a.json", tmp_path / "a.json")
     assert code == 0, told
     assert re.search(r"total p50\W+1\.000", told)
+    assert "measured alike" in told
+
+
+def test_a_comparison_names_what_was_not_alike(benchmark: Run, bundle: Path, tmp_path: Path) -> None:
+    """Whoever compares a closed loop with a rate, or one call with two, reads so in one line; the rest is left out."""
+    benchmark(bundle, *small(json=str(tmp_path / "a.json")))
+    benchmark(bundle, *small(json=str(tmp_path / "b.json"), rate="200", batch="2"))
+    code, told = benchmark("--compare", tmp_path / "a.json", tmp_path / "b.json")
+    assert code == 0, told
+    (said,) = [line for line in told.splitlines() if line.startswith("not alike")]
+    assert said == "not alike: loop: closed and 200 frames a second; batch: 1 and 2; cameras: 1 and 2"
+
+
+def test_a_comparison_takes_files_of_earlier_versions(benchmark: Run, bundle: Path, tmp_path: Path) -> None:
+    """What a file does not state is not known; it is compared all the same."""
+    benchmark(bundle, *small(json=str(tmp_path / "a.json")))
+    document = json.loads((tmp_path / "a.json").read_text())
+    del document["pictures"], document["subjects"][0]["facts"]["how"]
+    (tmp_path / "b.json").write_text(json.dumps(document))
+    code, told = benchmark("--compare", tmp_path / "a.json", tmp_path / "b.json")
+    assert code == 0, told
+    assert "pictures: made up and not known" in told
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [(["--json", "c.json"], "--json"), (["--html", "c.html"], "--html"), (["--budget", "1us@p50"], "--budget"),
+     (["line.cada"], "BUNDLE"), (["--threads", "1", "--rate", "5"], "--threads, --rate")],
+)  # fmt: skip
+def test_a_comparison_refuses_what_it_would_ignore(benchmark: Run, more: list[str], named: str) -> None:
+    """A budget beside two files would be kept by nobody: it is refused by its name."""
+    code, told = benchmark("--compare", "a.json", "b.json", *more)
+    assert code == 1
+    assert f"{named}: --compare only reads" in told
 
 
 @pytest.mark.parametrize("with_sinks", [False, True])
