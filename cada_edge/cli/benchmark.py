@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cada_edge.bundle import Bundle
 from cada_edge.cli._benchmark_tables import show, show_comparison
+from cada_edge.cli._outputs import check_output
 from cada_edge.cli._progress import stage_progress
 from cada_edge.engine_key import Precision
 from cada_edge.errors import ConfigError
@@ -83,6 +84,8 @@ def benchmark(
     )  # fmt: skip
     if with_sinks and line is None:
         raise ConfigError("--with-sinks: a line's sinks are meant, but there is no line; name it with --line")
+    for option, place in (("--json", json_out), ("--html", html_out)):
+        check_output(option, place)
     limit = Budget.parse(budget, n) if budget else None
     config = None if line is None else load_config(line)
     targets = [_first(bundle, config, setting, _Said(backend, precision, batch))]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -249,6 +250,9 @@ def _refusals(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
         "n = 0": ([good, "--n", "0"], "--n: got 0"),
         "batch 0": ([good, "--batch", "0"], "--batch: got 0"),
         "sinks of no line": ([good, "--with-sinks"], "--line"),
+        "json in no folder": ([good, "--json", folder / "none" / "a.json"], "does not exist; make it"),
+        "json is a folder": ([good, "--json", folder / "empty"], "is a folder; name a file in it"),
+        "html in no folder": ([good, "--html", folder / "none" / "a.html"], "--html"),
         "rate 0": ([good, "--rate", "0"], "--rate: got 0"),
         "budget": ([good, "--budget", "20"], "20ms@p99"),
         "budget without frames": ([good, "--n", "10", "--budget", "1s@p99"], "299"),
@@ -269,7 +273,7 @@ def _refusals(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
 
 @pytest.mark.parametrize("case", [
     "nothing", "no bundle", "no threshold", "no threshold against", "n = 0", "rate 0", "budget",
-    "batch 0", "sinks of no line",
+    "batch 0", "sinks of no line", "json in no folder", "json is a folder", "html in no folder",
     "budget without frames", "backend", "precision", "batch", "affinity", "foreign core", "against nothing",
     "empty folder", "no json", "other json", "rate above the source", "no signal", "no camera",
 ])  # fmt: skip
@@ -281,3 +285,14 @@ def test_a_wrong_use_is_one_clear_line(benchmark: Run, tmp_path: Path, case: str
     assert "error:" in told
     assert said in told
     assert "Traceback" not in told
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_measured(
+    benchmark: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for three thousand frames to learn that a folder is missing."""
+    monkeypatch.setattr("cada_edge.cli.benchmark.run_benchmark", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("os.access", lambda _path, mode: not mode & os.W_OK)
+    code, told = benchmark(bundle, *small(html=str(tmp_path / "a.html")))
+    assert code == 1
+    assert "cannot be written; name a file in another" in told
