@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from cada_edge.bundle import Bundle
+from cada_edge.errors import BundleError
 from cada_edge.runtime.assembly import (
     ModelFiles,
     Taps,
@@ -22,7 +23,7 @@ from cada_edge.runtime.feed import Arrival, Feed, Feeds
 from cada_edge.runtime.handshake import Execute, Life, Published, Quiet
 from cada_edge.runtime.health import LineSummary, Problems, Tally
 from cada_edge.runtime.judge import Judgement
-from cada_edge.runtime.log import ProblemLog
+from cada_edge.runtime.log import ProblemLog, log_reload
 from cada_edge.runtime.lookout import Lookout
 from cada_edge.runtime.model import Model, Reloaded, Reloader, Wanted, no_reload
 from cada_edge.runtime.plc.wire import Packet
@@ -34,6 +35,7 @@ from cada_edge.types import Verdict
 LIFE_PERIOD_S = 0.05
 _WAIT_S = 0.005  # how often to see whether a source that waits for its PLCs may go on
 OnVerdict = Callable[[Verdict], None]
+OnReload = Callable[[Model, Model], None]  # the model of before, and the one that took over
 
 
 class Line:
@@ -55,12 +57,13 @@ class Line:
         max_frames: int | None = None,
         lookout: Lookout | None = None,
         reloader: Reloader | None = None,
+        on_reload: OnReload | None = None,
     ) -> None:
         self._model, self._feeds, self._stations, self._sinks = model, feeds, stations, sinks
         self._problems, self._on_verdict, self._max_frames = problems, on_verdict, max_frames
         self._lookout, self._reloader = lookout or Lookout(), reloader or Reloader(no_reload)
         self._tally, self._quiet, self._stopped_by = Tally(), set[str](), ""
-        self._waiting = list[Feed]()
+        self._waiting, self._on_reload = list[Feed](), on_reload
 
     def stop(self, reason: str = "stop") -> None:
         """End `run` after the frames it is at. Safe from a signal handler or any thread."""
@@ -73,6 +76,7 @@ class Line:
     def run(self) -> LineSummary:
         """Warm up, go online, judge every frame. Raises `EngineError` if the warm-up fails."""
         try:
+            self._expect_threshold()
             self._model.judge.warm_up(batch=self._model.batch)
             for feed in self._feeds.all:
                 if not self._triggered(feed.name):
@@ -208,7 +212,22 @@ class Line:
             for sink in self._sinks:
                 sink.use_bundle(model.bundle)
             self._lookout.use_bundle(model.name, model.bundle)
+        self._guard("reload", lambda: self._on_reload and self._on_reload(old, model))
+        self._expect_threshold()
         self._guard("reload", old.close)
+
+    def _expect_threshold(self) -> None:
+        """Say why every part will be rejected; the line runs, for its PLC must see it."""
+        model = self._model
+        if model.bundle is not None and model.bundle.manifest.threshold is None:
+            name = model.name or "the bundle"
+            self._problems.note(
+                "model",
+                BundleError(
+                    f"{name} has no threshold, so every part is undecided and rejected; set one with "
+                    "`cada-edge calibrate` and send SIGHUP"
+                ),
+            )
 
     def _answer(self, done: Reloaded) -> None:
         """Tell the station whose PLC asked."""
@@ -247,6 +266,7 @@ def open_line(
     *,
     on_verdict: OnVerdict | None = None,
     reloader: Reloader | None = None,
+    on_reload: OnReload | None = None,
     taps: Taps = Taps(),  # noqa: B008  # immutable
 ) -> Line:
     """The line that `config` describes, ready for `Line.run`, which closes it; `opened` closes what it shares.
@@ -257,6 +277,7 @@ def open_line(
         opened: closed after the line has run.
         on_verdict: as of `run_line`.
         reloader: where another model comes from; nowhere by default.
+        on_reload: as of `run_line`.
         taps: what somebody who measures puts in.
 
     Raises:
@@ -281,6 +302,7 @@ def open_line(
         max_frames=config.max_frames,
         lookout=lookout,
         reloader=reloader,
+        on_reload=on_reload,
     )
 
 
@@ -288,6 +310,7 @@ def run_line(
     config: LineConfig,
     on_verdict: OnVerdict | None = None,
     on_problem: Callable[[str, str, int], None] | None = None,
+    on_reload: OnReload = log_reload,
 ) -> LineSummary:
     """Run the line that `config` describes until its sources end, or SIGINT or SIGTERM; SIGHUP reads the model again.
 
@@ -295,6 +318,7 @@ def run_line(
         config: from `load_config`.
         on_verdict: called after each verdict, in the line's thread; must be quick.
         on_problem: called with component, message and count; logged to standard error by default.
+        on_reload: called with the old and the new model once it judges; logged to standard error by default.
 
     Returns:
         What was counted. Signals end the run in the safe state and show in `stopped_by`.
@@ -306,7 +330,8 @@ def run_line(
     problems = Problems(on_problem or ProblemLog())
     pending: list[str] = []
     with ExitStack() as opened, stop_on_signals(pending.append) as redirect:
-        line = open_line(config, problems, opened, on_verdict=on_verdict, reloader=Reloader(ModelFiles(config).load))
+        reloader = Reloader(ModelFiles(config).load)
+        line = open_line(config, problems, opened, on_verdict=on_verdict, reloader=reloader, on_reload=on_reload)
         redirect(line.stop)
         for reason in pending:
             line.stop(reason)

@@ -7,9 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
+
+if TYPE_CHECKING:
+    from cada_edge.runtime.model import Model
 
 _WINDOW_S = 60.0
 
@@ -28,6 +31,26 @@ def make_logger(stream: TextIO | None = None) -> Any:
             structlog.processors.JSONRenderer(default=str),
         ],
     )
+
+
+def log_reload(before: Model, after: Model, stream: TextIO | None = None) -> None:
+    """Log one change of the model: what judged until now, and what judges from now on."""
+    old, new = _named(before), _named(after)
+    pairs = {f"{name}_{when}": facts[name] for name in old for when, facts in (("before", old), ("after", new))}
+    make_logger(stream).info("reload", **pairs)
+
+
+def _named(model: Model) -> dict[str, object]:
+    """File, digest, what the PLC sees of it, and the threshold."""
+    bundle = model.bundle
+    threshold = bundle.manifest.threshold if bundle else None
+    return {
+        "bundle": model.name,
+        "sha256": bundle.sha256 if bundle else None,
+        "checksum": model.checksum,
+        "recipe": model.recipe,
+        "threshold": threshold.value if threshold else None,
+    }
 
 
 class ProblemLog:

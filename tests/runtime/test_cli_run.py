@@ -7,11 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from runtime_kit import Plc, make_bundle, picture, python_env, wait_until, write_line
+from runtime_kit import THRESHOLD, Plc, make_bundle, picture, python_env, wait_until, write_line
 
 from cada_edge.cli.app import run as program
 from cada_edge.imaging import write_png
@@ -112,6 +112,33 @@ def test_a_signal_ends_the_line_in_the_safe_state(
     assert len(records) == summary["frames"] == block.seq
     assert (tmp_path / "v.csv").read_text().endswith("\n")
     assert not [p for p in tmp_path.rglob("*") if p.suffix == ".part"]
+
+
+def test_a_bundle_without_a_threshold_is_told_once(tmp_path: Path, cada_edge: Program) -> None:
+    """The line runs in the safe direction, and says at its start why every part is rejected."""
+    done = cada_edge("run", write_line(tmp_path, make_bundle(threshold=None)), "--json")
+    assert (done.returncode, json.loads(done.stdout)["undecided"]) == (0, 4)
+    (told,) = [line for line in map(json.loads, done.stderr.splitlines()) if line["component"] == "model"]
+    assert told["message"].startswith("line.cada has no threshold")
+
+
+def test_a_reload_is_logged_with_what_judged_before_and_after(tmp_path: Path, plc: Callable[[int], Plc]) -> None:
+    """One line a change of the model: digests, checksums as the PLC sees them, thresholds."""
+    port, after = free_port(), make_bundle(threshold=replace(THRESHOLD, value=0.9))
+    with running(endless(tmp_path, port)) as process:
+        wait_until(lambda: listening(port))
+        view = plc(port)
+        wait_until(lambda: view.block().seq > 3)
+        after.write(tmp_path / "line.cada")
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: view.block().threshold == pytest.approx(0.9))
+        checksum = view.block().checksum
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    (told,) = [line for line in map(json.loads, log.splitlines()) if line["event"] == "reload"]
+    assert (told["threshold_before"], told["threshold_after"]) == (THRESHOLD.value, 0.9)
+    assert (told["sha256_before"], told["sha256_after"]) == (make_bundle().sha256, after.sha256)
+    assert (told["level"], told["checksum_after"]) == ("info", checksum)
 
 
 def listening(port: int) -> bool:
