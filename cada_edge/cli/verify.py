@@ -17,6 +17,8 @@ from cada_edge.cli._export_tables import figures
 from cada_edge.cli._progress import stage_progress
 from cada_edge.data.dataset import Item
 from cada_edge.data.readers import read_dataset
+from cada_edge.engine_key import PRECISIONS, graph_name, how_to_get
+from cada_edge.errors import BundleError
 from cada_edge.export.cases import Case, batches, made_up
 from cada_edge.export.precision_config import spread
 from cada_edge.export.verify import Row, VerifyReport
@@ -42,9 +44,11 @@ def verify(
     PyTorch, ONNX Runtime in fp32, fp16 and int8, the plugin's kernels on the CPU, TensorRT: a
     backend that is not here is named, with what brings it. Without PyTorch, ONNX Runtime's fp32
     graph is the reference. Where DATA has test images of both kinds, they alone are run, and the
-    table gives each backend's AUROC. Leaves with 1 when one differs by more than is allowed.
+    table gives each backend's AUROC. Leaves with 1 when one differs by more than is allowed, and for
+    a bundle without any graph.
     """
     checked = Bundle.read(bundle)
+    _must_be_exported(bundle, checked)
     items = _items(images, max_images)
     pictures = _pictures(items, checked.manifest.spec)
     labels = np.array([item.defect is not None for item in items]) if items else None
@@ -63,6 +67,12 @@ def verify(
         _show(report, Console())
     if not report:
         raise typer.Exit(_FAILED)
+
+
+def _must_be_exported(path: Path, bundle: Bundle) -> None:
+    """Raise `BundleError` where there is nothing to compare: no backend but the model itself needs no graph."""
+    if not any(graph_name(precision) in bundle.files for precision in PRECISIONS):
+        raise BundleError(f"{path} has no graph, so there is nothing to compare; {how_to_get('fp32')}")
 
 
 def _items(data: Path | None, most: int) -> list[Item]:

@@ -19,7 +19,7 @@ from onnx import numpy_helper
 
 from cada_edge.bundle import MODEL, Bundle, Manifest
 from cada_edge.engine_key import graph_name
-from cada_edge.errors import ConfigError, EngineError, MissingDependencyError, NoDeviceError
+from cada_edge.errors import BundleError, ConfigError, EngineError, MissingDependencyError, NoDeviceError
 from cada_edge.export import export_onnx
 from cada_edge.export.fp16 import to_half
 from cada_edge.export.onnx import serialised
@@ -88,6 +88,17 @@ def test_a_graph_that_differs_leaves_with_1(exported: Bundle, tmp_path: Path) ->
     rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
     assert not rows["onnxruntime fp32"]["passed"]
     assert rows["onnxruntime fp32"]["score_max"] > rows["onnxruntime fp32"]["limit"]["score"]
+
+
+def test_a_bundle_without_a_graph_is_refused(build_model: Callable[..., UnifiedModel], tmp_path: Path) -> None:
+    """Nothing was compared, so nothing agrees: leave with 1 and say to export first."""
+    model = build_model()
+    bundle = Bundle(Manifest(model.spec, model.map_spec, *components(model)), model_files(model))
+    bundle.write(tmp_path / "line.cada")
+    done = cli(str(tmp_path / "line.cada"))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert isinstance(done.exception, BundleError)  # one line and exit code 1 in the program
+    assert "run `cada-edge export` on it first" in str(done.exception)
 
 
 def test_a_graph_that_cannot_run_is_a_failure_not_an_absence(exported: Bundle, tmp_path: Path) -> None:
