@@ -79,12 +79,13 @@ def _conditions(report: Report) -> dict[str, str]:
     facts, about = report.subjects[0].facts, report.about
     rate, line = facts.get("rate_fps"), about.get("line") or {}
     how, machine = facts.get("how") or {}, about.get("machine") or {}
+    unstated = None if facts.get("line") else "none"  # by earlier versions
     known = {
         "bundle": f"{facts.get('bundle')} {str(facts.get('sha256'))[:8]}",
         "loop": "closed" if rate is None else f"{rate:g} frames a second",
         "measured": "a line" if facts.get("line") else "stage by stage",
-        "sources": ", ".join(line.get("sources", {}).values()),
-        "sinks": ", ".join(line.get("sinks_measured", ())) or "none",
+        "sources": ", ".join(line.get("sources", {}).values()) or unstated,
+        "sinks": ", ".join(line.get("sinks_measured", ())) or ("none" if line else unstated),
         "pictures": about.get("pictures"),
         "backend": how.get("backend") or facts.get("backend"),
         "graph": how.get("graph"),

@@ -15,7 +15,7 @@ from cada_edge.runtime.assembly import Taps
 from cada_edge.runtime.benchmark.inspection import Progress, Target
 from cada_edge.runtime.benchmark.result import STAGES, TOTAL, Samples
 from cada_edge.runtime.benchmark.runner import TimedRunner, threshold_of
-from cada_edge.runtime.benchmark.schedule import FILES, check_source, open_scheduled
+from cada_edge.runtime.benchmark.schedule import FILES, Begun, check_source, open_scheduled
 from cada_edge.runtime.benchmark.setting import Setting
 from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.health import Problems
@@ -71,6 +71,7 @@ class _Tap:
         self._rate_fps, self._keep = setting.rate_fps, 2 * total
         self.notebook = Notebook()
         self.spans = list[TimedRunner]()
+        self.begun: Begun = {}
         sink = IsolatedSink(self.notebook, "benchmark", problems.note, depth=4 * total, pictures=False)
         self.taps = Taps(self._time, self._open, (sink,))
 
@@ -79,7 +80,7 @@ class _Tap:
         return self.spans[-1]
 
     def _open(self, config: SourceConfig, base_dir: Path) -> Source:
-        return open_scheduled(config, base_dir, self._rate_fps)
+        return open_scheduled(config, base_dir, self._rate_fps, self.begun)
 
 
 def measure_line(config: LineConfig, target: Target, progress: Progress, *, with_sinks: bool = False) -> Samples:
@@ -115,7 +116,7 @@ def measure_line(config: LineConfig, target: Target, progress: Progress, *, with
             f"no frame for {SILENCE_S:.0f} s after {seen} of {total}: "
             f"{'; '.join(summary.problems) or f'stopped by {summary.stopped_by}'}"
         )
-    found = _samples(target, tap.notebook, list(tap.spans[0].spans), setting)
+    found = _samples(target, tap, setting)
     found.notes += list(summary.problems)
     if not found.stages:
         raise SourceError(f"none of {setting.n} frames was judged and shown: {'; '.join(summary.problems) or 'why?'}")
@@ -176,8 +177,10 @@ def _check_rate(config: LineConfig, setting: Setting, found: Samples) -> None:
         raise ConfigError(f"--rate: got {setting.rate_fps:g}, but {slow} gave {found.fps / len(config.sources):.1f}")
 
 
-def _samples(target: Target, notebook: Notebook, spans: list[tuple[int, int]], setting: Setting) -> Samples:
+def _samples(target: Target, tap: _Tap, setting: Setting) -> Samples:
     found = Samples(f"{target.name}, line", {**target.facts(), "line": True})
+    spans, notebook = list(tap.spans[0].spans), tap.notebook
+    names = STAGES if setting.rate_fps is None else ("wait", *STAGES)
     frames = notebook.frames[setting.warmup :]
     at, hidden = 0, 0
     for verdict, arrived_ns in frames:
@@ -188,8 +191,9 @@ def _samples(target: Target, notebook: Notebook, spans: list[tuple[int, int]], s
         if shown_ns is None or spans[at][0] < arrived_ns:  # never shown, or refused unseen
             hidden += 1
             continue
-        times = (verdict.t_capture_ns, arrived_ns, *spans[at], verdict.t_decided_ns, shown_ns)
-        for stage, start_ns, end_ns in zip(STAGES, times[:-1], times[1:], strict=True):
+        begun_ns = () if setting.rate_fps is None else (tap.begun[verdict.source_id, verdict.t_capture_ns],)
+        times = (verdict.t_capture_ns, *begun_ns, arrived_ns, *spans[at], verdict.t_decided_ns, shown_ns)
+        for stage, start_ns, end_ns in zip(names, times[:-1], times[1:], strict=True):
             found.add(stage, end_ns - start_ns)
         found.add(TOTAL, shown_ns - verdict.t_capture_ns)
         found.starts_ns.append(verdict.t_capture_ns)

@@ -20,6 +20,7 @@ from cada_edge.runtime.sources.uri import parse
 from cada_edge.types import Frame
 
 FILES = frozenset({"folder", "video"})
+Begun = dict[tuple[str, int], int]  # source and when its frame was due to when somebody began to fetch it, ns
 
 
 class ScheduledSource:
@@ -28,10 +29,12 @@ class ScheduledSource:
     Args:
         source: gives a picture whenever it is asked to, or takes one when it is triggered.
         rate_fps: pictures a second, > 0.
+        begun: is told when each was begun to be fetched.
     """
 
-    def __init__(self, source: Source, rate_fps: float) -> None:
+    def __init__(self, source: Source, rate_fps: float, begun: Begun | None = None) -> None:
         self._source, self._period_ns = source, round(1e9 / rate_fps)
+        self._begun: Begun = {} if begun is None else begun
         self._stop = threading.Event()
 
     def frames(self) -> Iterator[Frame]:
@@ -41,11 +44,13 @@ class ScheduledSource:
             due_ns = start_ns + turn * self._period_ns
             if self._stop.wait(max(0.0, (due_ns - time.monotonic_ns()) / 1e9)):
                 return
+            begun_ns = max(time.monotonic_ns(), due_ns)
             if isinstance(self._source, Triggered):
                 self._source.trigger()
             frame = next(frames, None)  # fetched after it was due: that takes part of its time
             if frame is None:
                 return
+            self._begun[frame.source_id, due_ns] = begun_ns
             yield replace(frame, t_capture_ns=due_ns, t_arrival_ns=max(time.monotonic_ns(), due_ns))
 
     def healthy(self) -> bool:
@@ -75,7 +80,7 @@ def check_source(config: SourceConfig, base_dir: Path, rate_fps: float | None) -
         raise ConfigError(f"--rate: got {rate_fps:g}, but source {config.id} gives {most_fps:g} frames a second")
 
 
-def open_scheduled(config: SourceConfig, base_dir: Path, rate_fps: float | None) -> Source:
+def open_scheduled(config: SourceConfig, base_dir: Path, rate_fps: float | None, begun: Begun | None = None) -> Source:
     """The source as the line opens it, with region, light and quality; files play for ever, as fast as they are asked.
 
     Raises as `open_configured`.
@@ -84,7 +89,7 @@ def open_scheduled(config: SourceConfig, base_dir: Path, rate_fps: float | None)
     if address.scheme in FILES:
         config = config.model_copy(update={"uri": _for_ever(address)})
     source = open_configured(config, base_dir)
-    return source if rate_fps is None else ScheduledSource(source, rate_fps)
+    return source if rate_fps is None else ScheduledSource(source, rate_fps, begun)
 
 
 def _for_ever(address: Address) -> str:

@@ -90,14 +90,17 @@ def test_a_fixed_rate_counts_from_the_schedule(benchmark: Run, bundle: Path, tmp
 
 @pytest.mark.parametrize("rate", [None, "100"])
 def test_the_real_line_is_timed_from_source_to_register(benchmark: Run, tmp_path: Path, rate: str | None) -> None:
-    """Sources, PLC process and registers of a line.yaml; the five stages are the whole way."""
+    """Sources, PLC process and registers of a line.yaml; the stages, wait too, are the whole way."""
     more = {"rate": rate} if rate else {}
     code, told = benchmark("--line", wired(tmp_path), *small(json=str(tmp_path / "a.json"), **more))
     assert code == 0, told
     (found,) = read_samples(tmp_path / "a.json")
     assert sum(found.verdicts.values()) == 30
     assert {"ok", "ng"} <= set(found.verdicts)
-    for parts in zip(*(found.stages[stage] for stage in STAGES), found.stages[TOTAL], strict=True):
+    names = ("wait", *STAGES) if rate else STAGES
+    assert set(found.stages) == {*names, TOTAL}
+    for parts in zip(*(found.stages[stage] for stage in names), found.stages[TOTAL], strict=True):
+        assert min(parts) >= 0
         assert sum(parts[:-1]) == parts[-1]
     if rate:
         assert {b - a for a, b in zip(found.starts_ns, found.starts_ns[1:], strict=False)} == {10_000_000}
