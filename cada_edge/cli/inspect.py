@@ -14,7 +14,7 @@ from rich.table import Table
 from cada_edge.bundle import Bundle, Stage
 from cada_edge.cli._summary import describe
 from cada_edge.runtime.runners.how import How
-from cada_edge.runtime.tune.store import tuned
+from cada_edge.runtime.tune.store import kept
 
 
 def inspect(
@@ -24,8 +24,10 @@ def inspect(
     """Verify a bundle and show what is in it; leaves with 1 when it cannot be trusted."""
     checked = Bundle.read(bundle)
     summary = describe(checked)
-    how = asdict(tuned(checked, bundle, How("auto")))
-    summary["runs_here"] = {key: how[key] for key in ("backend", "threads", "graph")}
+    choice = kept(checked, bundle, "fp32")
+    how = asdict(How("ort") if choice is None else choice.applied(How("auto")))
+    runs = {key: how[key] for key in ("backend", "threads", "graph")}
+    summary["runs_here"] = {**runs, "tuned": choice is not None}
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
     else:
@@ -50,8 +52,10 @@ def _render(path: Path, summary: dict[str, Any], stages: tuple[Stage, ...], cons
 def _way(runs: dict[str, Any]) -> str:
     """What `backend: auto` means on this machine."""
     plain = asdict(How("ort"))
-    if all(runs[key] == plain[key] for key in runs):
+    if not runs["tuned"]:
         return "with ONNX Runtime as it comes; `cada-edge tune` looks for something faster"
+    if all(runs[key] == plain[key] for key in runs if key != "tuned"):
+        return "with ONNX Runtime as it comes; `cada-edge tune` ran and found nothing faster"
     return f"with {runs['backend']}, {runs['threads'] or 'all'} threads, as `cada-edge tune` found"
 
 

@@ -95,7 +95,7 @@ def _figures(one: Tried) -> dict[str, object]:
 def _render(found: Tuning, place: Path | None, console: Console) -> None:
     table = figures("Ways to run it, in turns", ("way", "p50, ms", "calls", "to the default (95 %)", ""), left={"way"})
     for one in sorted(found.tried, key=lambda one: (bool(one.refused), not one.final_ns, one.p50_ns or 0.0)):
-        table.add_row(*_row(one, best=one is found.best))
+        table.add_row(*_row(one, chosen=one is found.best))
     console.print(table)
     decided = ", ".join(f"{count} {status}" for status, count in sorted(found.verdicts.items()))
     console.print(f"Decided alike by all that are not refused: {decided}.", highlight=False)
@@ -108,10 +108,10 @@ def _render(found: Tuning, place: Path | None, console: Console) -> None:
 
 
 def _render_others(others: Sequence[Other], precision: Precision, console: Console) -> None:
-    headings = ("precision, backend", "p50, ms", "to the fastest (95 %)", "other verdicts", "scores moved, rms")
+    headings = ("precision, backend", "p50, ms", "to the chosen (95 %)", "other verdicts", "scores moved, rms")
     table = figures("Other precisions, not chosen", headings, left={"precision, backend"})
     for one in others:
-        name, p50, _, beside, refused = _row(one.tried, best=False)
+        name, p50, _, beside, refused = _row(one.tried, chosen=False)
         moved = one.moved
         last = (refused, "") if moved is None else (f"{moved.verdicts} of {moved.pictures}", f"{moved.score_rms:.4f}")
         table.add_row(name, p50, beside, *last)
@@ -123,8 +123,8 @@ def _render_others(others: Sequence[Other], precision: Precision, console: Conso
     )
 
 
-def _row(one: Tried, *, best: bool) -> tuple[str, ...]:
+def _row(one: Tried, *, chosen: bool) -> tuple[str, ...]:
     p50 = "" if one.p50_ns is None else f"{one.p50_ns / 1e6:.2f}"
     beside = "" if one.ratio is None else f"{one.ratio.value:.3f} ({one.ratio.low:.3f} to {one.ratio.high:.3f})"
-    remark = one.refused or ("fastest" if best else "")
+    remark = one.refused or ("chosen" if chosen else "")
     return one.candidate.name, p50, str(len(one.final_ns or one.screen_ns) or ""), beside, remark

@@ -131,16 +131,21 @@ def tuned(bundle: Bundle, path: Path, how: How) -> How:
     A choice made for other bytes, another machine or other libraries, and a file that cannot be
     read, are left alone, with a line in the log that says why.
     """
-    plain, log = replace(how, backend="ort"), make_logger()
+    found = kept(bundle, path, how.precision)
+    return replace(how, backend="ort") if found is None else found.applied(how)
+
+
+def kept(bundle: Bundle, path: Path, precision: Precision) -> Choice | None:
+    """What `cada-edge tune` chose for the bundle at `path` here; ``None`` where it never ran. Logs as `tuned`."""
     for place in places(bundle, path):
         try:
-            found = choice(place, Key.here(bundle, how.precision))
+            found = choice(place, Key.here(bundle, precision))
         except ConfigError as error:
-            log.warning("tune ignored", file=str(place), reason=str(error), advice=_ADVICE)
+            make_logger().warning("tune ignored", file=str(place), reason=str(error), advice=_ADVICE)
             continue
         if found is not None:
-            return found.applied(how)
-    return plain
+            return found
+    return None
 
 
 _ADVICE = "run `cada-edge tune` again"

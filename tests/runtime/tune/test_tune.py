@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,6 +203,25 @@ def test_another_precision_that_cannot_run_is_named(bundle: Path) -> None:
     one = tuned(bundle).others[0]
     assert one.moved is None
     assert "model.fp16.onnx" in one.tried.refused
+
+
+def test_a_way_that_only_looks_faster_is_not_called_so(
+    bundle: Path, cada_edge: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing wins for sure the default's row says `chosen`, and `inspect` that tune ran and found nothing."""
+
+    def inspected() -> str:
+        return re.sub(r"\s+", " ", cada_edge("inspect", bundle)[1])
+
+    with_ways(monkeypatch, How("ort"), How("ort"))
+    monkeypatch.setattr(search, "ratio", lambda *_, **__: Ratio(0.99, 0.97, 1.01))
+    assert "`cada-edge tune` looks for something faster" in inspected()
+    code, told, error = cada_edge("tune", bundle, "--screen", "5", "--n", "20")
+    assert code == 0, error
+    (row,) = [line for line in told.splitlines() if "chosen" in line]
+    assert "way 0" in row
+    assert "fastest" not in told
+    assert "`cada-edge tune` ran and found nothing faster" in inspected()
 
 
 def test_a_dry_run_keeps_nothing(bundle: Path, cada_edge: Tune) -> None:
