@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import signal
 import socket
 
 import cv2
@@ -51,7 +50,6 @@ def main() -> int:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--config", type=PageConfig.model_validate_json, required=True)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the pipeline, which closes the pipe
     cv2.setNumThreads(1)
     pipe = socket.socket(fileno=arguments.fd)
     try:

@@ -73,6 +73,22 @@ def test_the_process_is_polite() -> None:
         assert os.getpriority(os.PRIO_PROCESS, page.pid) - os.getpriority(os.PRIO_PROCESS, 0) == 10
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_to_the_whole_group_is_no_fault_of_the_page(name: str) -> None:
+    """The page stays until the line has ended it, so that a line told to stop has no problem to tell."""
+    board, told = make_board(), Problems()
+    with PagePublisher(board, CONFIG, told.note) as page:
+        port = port_of(page)
+        pid = page.pid
+        assert pid is not None
+        os.kill(pid, signal.Signals[name])
+        fill(board)
+        wait_until(lambda: status_of(port)["status"] is not None)
+        assert page.pid == pid
+    assert told == []
+    assert not alive(pid)
+
+
 def test_a_page_that_dies_comes_back() -> None:
     """Its end is told once, and a new process serves the same board."""
     board, told = make_board(), Problems()
