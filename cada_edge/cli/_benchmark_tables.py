@@ -20,7 +20,8 @@ def show(report: Report, console: Console) -> None:
         _stages(one, console)
     if report.ratios:
         names = [one.name for one in report.subjects]
-        _show_ratios(report.ratios, names[0], names[1] if len(names) > 1 else "", console)
+        title = " over ".join(names) if len(names) > 1 else "Camera to signal over the model's own time"
+        _show_ratios(report.ratios, title, console, pair=len(names) > 1)
     for line in (*_conditions(report.about), *_warnings(report)):
         console.print(line, style="dim", soft_wrap=True, highlight=False, markup=False)
     if report.budget is not None:
@@ -31,18 +32,20 @@ def show(report: Report, console: Console) -> None:
 
 def show_comparison(found: Comparison, console: Console) -> None:
     """The ratios of two earlier runs, and in one line what was not alike."""
-    _show_ratios({name: asdict(one) for name, one in found.ratios.items()}, found.ours.name, found.theirs.name, console)
+    found_ratios = {name: asdict(one) for name, one in found.ratios.items()}
+    _show_ratios(found_ratios, f"{found.ours.name} over {found.theirs.name}", console, pair=True)
     told = "; ".join(f"{name}: {ours} and {theirs}" for name, (ours, theirs) in found.differences.items())
     text = f"not alike: {told}" if told else "measured alike: same bundle, settings and kind of machine"
     console.print(text, style="yellow" if told else "dim", soft_wrap=True, highlight=False, markup=False)
 
 
-def _show_ratios(ratios: Mapping[str, Mapping[str, float]], ours: str, theirs: str, console: Console) -> None:
-    """First over second, each with its interval."""
-    table = figures(f"{ours} over {theirs}" if theirs else "Ratios", ("", "ratio", "95 %", "differs"), left={""})
+def _show_ratios(ratios: Mapping[str, Mapping[str, float]], title: str, console: Console, *, pair: bool) -> None:
+    """First over second, each with its interval; of a `pair` also whether they differ."""
+    table = figures(title, ("", "ratio", "95 %", "differs")[: 4 if pair else 3], left={""})
     for name, one in ratios.items():
         differs = "" if one["low"] <= 1 <= one["high"] else "yes"
-        table.add_row(name, f"{one['value']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}", differs)
+        row = (name, f"{one['value']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}", differs)
+        table.add_row(*row[: 4 if pair else 3])
     console.print(table)
 
 

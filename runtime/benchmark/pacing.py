@@ -9,10 +9,14 @@ time at which it was due, so that a stall shows in every frame it held up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Protocol
 
+import numpy as np
+
 Step = Callable[[int, int], None]
+_QUARTERS = 4
 
 
 class Clock(Protocol):
@@ -51,3 +55,21 @@ def open_loop(step: Step, n: int, period_ns: int, clock: Clock) -> None:
         due_ns = start_ns + i * period_ns
         clock.sleep_until_ns(due_ns)
         step(i, due_ns)
+
+
+def falling_behind(waits_ns: Sequence[int], rate_fps: float) -> str:
+    """That a rate cannot be kept up, for people, or empty. `waits_ns` are in the order of time.
+
+    The median wait of each quarter of the frames is above that of the one before, and from the
+    first to the last it grew by more than a period. A stall that is made good does not do that.
+    """
+    if len(waits_ns) < _QUARTERS:
+        return ""
+    medians = [float(np.median(part)) / 1e6 for part in np.array_split(np.asarray(waits_ns, np.float64), _QUARTERS)]
+    rising = all(a < b for a, b in pairwise(medians))
+    if not rising or medians[-1] - medians[0] <= 1e3 / rate_fps:
+        return ""
+    return (
+        f"--rate: {rate_fps:g} frames a second cannot be kept up: frames waited {medians[0]:.1f} ms in the first "
+        f"quarter and {medians[-1]:.1f} ms in the last (p50), and would wait ever longer; lower --rate"
+    )

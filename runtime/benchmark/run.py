@@ -15,6 +15,7 @@ from cada_edge.runtime.benchmark.fresh import allocations, cold_start
 from cada_edge.runtime.benchmark.inspection import Progress, Target, measure
 from cada_edge.runtime.benchmark.line import line_facts, measure_line
 from cada_edge.runtime.benchmark.machine import machine, memory, state, throttled
+from cada_edge.runtime.benchmark.pacing import falling_behind
 from cada_edge.runtime.benchmark.pictures import pictures
 from cada_edge.runtime.benchmark.result import Report
 from cada_edge.runtime.config import LineConfig
@@ -64,6 +65,9 @@ def benchmark(
         after, ended = state(), memory()
     about["state"] = {"before": before, "after": after, "throttled": throttled(before, after)}
     about["memory"] = {"before": started, "after": ended}
+    for one in found:
+        if first.setting.rate_fps and (note := falling_behind(one.stages.get("wait", ()), first.setting.rate_fps)):
+            one.notes.append(note)
     report = Report(found, about)
     seed = first.setting.seed
     pairs = overhead(found[0], seed) if len(found) == 1 else ratios(found[0], found[1], paired=True, seed=seed)

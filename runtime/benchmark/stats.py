@@ -28,14 +28,14 @@ class Summary:
         mean: of them.
         quantiles: by name as in `QUANTILES`; ``None`` where `n` is too small to state it.
         max: the largest.
-        jitter: mean absolute difference of neighbours in time; 0 for one sample.
+        jitter: mean absolute difference of neighbours in time; ``None`` for one sample.
     """
 
     n: int
     mean: float
     quantiles: dict[str, float | None]
     max: float
-    jitter: float
+    jitter: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, milliseconds."""
@@ -82,7 +82,7 @@ def summarise(samples: Sequence[int] | Float64Array) -> Summary:
     if not values.size:
         raise ConfigError("samples: got none, expected at least 1")
     found = {name: float(np.quantile(values, q)) if stated(q, values.size) else None for name, q in QUANTILES.items()}
-    jitter = float(np.abs(np.diff(values)).mean()) if values.size > 1 else 0.0
+    jitter = float(np.abs(np.diff(values)).mean()) if values.size > 1 else None
     return Summary(int(values.size), float(values.mean()), found, float(values.max()), jitter)
 
 

@@ -71,6 +71,22 @@ def test_every_stage_of_every_frame_is_in_the_file(benchmark: Run, bundle: Path,
     assert {"before", "after", "throttled"} <= set(document["state"])
 
 
+def test_only_a_pair_can_differ(benchmark: Run, bundle: Path) -> None:
+    """The whole is always more than the model alone: that is no difference to point out. Two bundles may differ."""
+    assert "differs" not in benchmark(bundle, *small())[1]
+    assert "differs" in benchmark(bundle, "--against", bundle, *small())[1]
+
+
+def test_what_falls_behind_its_rate_says_so(
+    benchmark: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The note of a run whose frames wait ever longer is in the terminal and in the file."""
+    monkeypatch.setattr("cada_edge.runtime.benchmark.run.falling_behind", lambda *_: "cannot be kept up")
+    told = benchmark(bundle, *small(rate="200", json=str(tmp_path / "a.json")))[1]
+    assert "cannot be kept up" in told
+    assert read_samples(tmp_path / "a.json")[0].notes == ["cannot be kept up"]
+
+
 def test_cameras_come_together_and_share_calls(benchmark: Run, bundle: Path, tmp_path: Path) -> None:
     """Four cameras in calls of two: half as many calls as frames, all of a round due at one time."""
     benchmark(bundle, *small(cameras="4", batch="2", n="20", json=str(tmp_path / "a.json")))

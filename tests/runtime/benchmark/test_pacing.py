@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cada_edge.runtime.benchmark.pacing import Step, SystemClock, closed_loop, open_loop
+from cada_edge.runtime.benchmark.pacing import Step, SystemClock, closed_loop, falling_behind, open_loop
 
 MS = 1_000_000
 N, WORK_MS, STALL_AT, STALL_MS, PERIOD_MS = 1000, 2, 300, 500, 10
@@ -63,6 +63,14 @@ def test_no_frame_is_early_or_left_out() -> None:
 
     open_loop(step, 50, PERIOD_MS * MS, clock)
     assert np.diff(due).tolist() == [PERIOD_MS * MS] * 49
+
+
+def test_a_rate_that_cannot_be_kept_up_is_said() -> None:
+    """Work of 12 ms every 10 ms waits ever longer; a stall that is made good, and a quiet run, are nothing to say."""
+    assert "100 frames a second cannot be kept up" in falling_behind([i * 2 * MS for i in range(100)], 100)
+    assert not falling_behind([*([0] * 60), *(i * MS for i in range(20, 0, -1)), *([0] * 20)], 100)
+    assert not falling_behind([i * MS // 100 for i in range(100)], 100)
+    assert not falling_behind([], 100)
 
 
 @pytest.mark.parametrize("ahead_ns", [-MS, 0, 2 * MS])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.benchmark.budget import Budget
+from cada_edge.runtime.benchmark.page import cells
 from cada_edge.runtime.benchmark.stats import QUANTILES, needed, ratio, stated, summarise
 
 TIMES = st.lists(st.integers(1, 10**10), min_size=1, max_size=400)
@@ -28,7 +29,15 @@ def test_all_figures_scale_with_the_unit(times: list[int], factor: float) -> Non
     """Slower by a factor is slower by that factor in every figure."""
     one, other = summarise(times), summarise(np.array(times) * factor)
     assert other.mean == pytest.approx(one.mean * factor)
-    assert other.jitter == pytest.approx(one.jitter * factor, rel=1e-6, abs=1e-6)
+    if one.jitter is not None:
+        assert other.jitter == pytest.approx(one.jitter * factor, rel=1e-6, abs=1e-6)
+
+
+def test_one_frame_has_no_jitter() -> None:
+    """Neighbours make it: of one frame it is a dash, not a zero that looks measured."""
+    assert summarise([1_000_000]).jitter is None
+    assert cells("total", summarise([1_000_000]))[-1] == "-"
+    assert summarise([1_000_000, 1_000_000]).jitter == 0
 
 
 @pytest.mark.parametrize(("quantile", "least"), [(0.5, 5), (0.9, 29), (0.99, 299), (0.999, 2995)])
