@@ -12,6 +12,7 @@ import numpy as np
 
 from cada_edge.errors import ConfigError, LineError, LinkError
 from cada_edge.runtime.control import ControlBlock, encode_control
+from cada_edge.runtime.plc_sim.listen import NotToBeHadError
 from cada_edge.runtime.plc_sim.player import Plan, Player, Taken
 from cada_edge.runtime.plc_sim.referee import Referee
 from cada_edge.runtime.plc_sim.rules import Terms, Violation
@@ -87,6 +88,8 @@ def play(
 ) -> Game:
     """Play until every cycle is over; after `patience_s` of nothing, or Ctrl-C, `Game.stopped` says why.
 
+    So it does at once where the PLC's own end, an address to listen on or a serial device, cannot be had at all.
+
     Args:
         wire: to the station; opened and closed here.
         plan: what to play.
@@ -131,9 +134,12 @@ class _Table:
             self._drop()
         except LinkError as error:
             self._lose()
+            if isinstance(error, NotToBeHadError) and not self.game.connections:
+                self.game.stopped = str(error)
             self._check_patience(str(error))
         self._check_patience("the station gives no results; is it online, and does its mode fit?")
-        time.sleep(self._poll_s if self._connected else _PAUSE_S)
+        if not self.over:
+            time.sleep(self._poll_s if self._connected else _PAUSE_S)
 
     def _connect(self) -> None:
         if not self._connected:

@@ -18,6 +18,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from cada_edge.errors import LinkError
 from cada_edge.runtime.control import CONTROL_WORDS
 from cada_edge.runtime.links.config import ModbusRtuConfig, ModbusServerConfig, ModbusTcpConfig
+from cada_edge.runtime.plc_sim.listen import NotToBeHadError
 from cada_edge.runtime.registers import WORDS
 
 _TIMEOUT_S = 3.0
@@ -87,9 +88,9 @@ class ModbusMemory:
         self._thread.start()
 
     def open(self) -> None:
-        """Listen. Raises `LinkError` for an address that cannot be had."""
+        """Listen. Raises `NotToBeHadError` for an address that cannot be had."""
         if not self._wait(self._listen()):
-            raise LinkError(f"cannot listen on {_advice(self._config)}")
+            raise NotToBeHadError(f"cannot listen on {_advice(self._config)}")
 
     def read(self) -> Sequence[int] | None:
         """What the link wrote last."""

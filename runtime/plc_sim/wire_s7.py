@@ -10,9 +10,9 @@ from snap7.error import S7Error
 from snap7.server import Server
 from snap7.type import SrvArea
 
-from cada_edge.errors import LinkError
 from cada_edge.runtime.control import CONTROL_WORDS
 from cada_edge.runtime.links.config import S7Config
+from cada_edge.runtime.plc_sim.listen import NotToBeHadError
 from cada_edge.runtime.registers import WORDS
 
 _STATUS, _CONTROL = struct.Struct(f">{WORDS}H"), struct.Struct(f">{CONTROL_WORDS}H")
@@ -33,14 +33,14 @@ class S7Memory:
         self._server: Server | None = None
 
     def open(self) -> None:
-        """Listen. Raises `LinkError` for an address that cannot be had."""
+        """Listen. Raises `NotToBeHadError` for an address that cannot be had."""
         config, server = self._config, Server(log=False)
         server.register_area(SrvArea.DB, config.db, self._data)
         server.host = config.host
         try:
             server.start(config.port)
         except (S7Error, OSError, ValueError) as error:
-            raise LinkError(
+            raise NotToBeHadError(
                 f"cannot listen on {config.host}:{config.port}: {error}; choose another --port (above 1023 without "
                 "privileges) and name it in line.yaml"
             ) from error

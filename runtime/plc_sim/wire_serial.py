@@ -16,6 +16,7 @@ from cada_edge.errors import ConfigError, LinkError
 from cada_edge.runtime.control import ControlBlock, ControlFlag, decode_control
 from cada_edge.runtime.links.config import SerialLineConfig
 from cada_edge.runtime.links.serial_line import LineReader
+from cada_edge.runtime.plc_sim.listen import NotToBeHadError
 from cada_edge.runtime.registers import (
     HEARTBEAT_PERIOD_S,
     TAIL,
@@ -53,7 +54,7 @@ class SerialController:
         self._block = StatusBlock(StatusFlag.ONLINE, OfflineReason.NONE)
 
     def open(self) -> None:
-        """Open the port for this program alone, and forget what lies in it. Raises `LinkError`."""
+        """Open the port for this program alone, and forget what lies in it. Raises `NotToBeHadError`."""
         config = self._config
         self._reader, self._lines, self._ahead = LineReader(), deque(), None
         try:
@@ -68,7 +69,7 @@ class SerialController:
             )
             self._port.reset_input_buffer()
         except (OSError, ValueError, termios.error) as error:  # SerialException is an OSError
-            raise LinkError(
+            raise NotToBeHadError(
                 f"{config.device}: cannot open: {error}; the controller has this end of the wire, the line the other"
             ) from error
 
