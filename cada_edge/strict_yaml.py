@@ -107,11 +107,27 @@ def _explain(problem: Any) -> str:
         return f"{field}: unknown key; check the spelling"
     if kind == "missing":
         return f"{field}: missing; it must be given"
+    if kind.startswith("union_tag_"):
+        return _explain_tag(problem, field)
     expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if kind in {"model_type", "model_attributes_type"}:
+        expected = "a mapping"
     if kind == "value_error" and isinstance(got, dict):  # of fields that do not go together: it says which
         return f"{field}: {expected}" if problem["loc"] else expected
-    shown = repr(got) if isinstance(got, (str, int, float, type(None))) else _kind(got)
-    return f"{field}: got {shown}, expected {expected}"
+    return f"{field}: got {_shown(got)}, expected {expected}"
+
+
+def _explain_tag(problem: Any, field: str) -> str:
+    """For a section that is one of several by a key such as ``kind``: which value is wrong, or missing."""
+    got, context = problem["input"], problem["ctx"]
+    key = context["discriminator"].strip("'")
+    if key not in got:
+        return f"{field}.{key}: missing; it must be given"
+    return f"{field}.{key}: got {_shown(got[key])}, expected one of {context['expected_tags']}"
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, (str, int, float, type(None))) else _kind(value)
 
 
 def _kind(value: object) -> str:

@@ -59,6 +59,22 @@ def test_the_smallest_file_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        ({"kind": "profinet"}, "links.0.kind: got 'profinet', expected one of 'modbus-server', 'opcua-server', "),
+        ({"kind": [1]}, "links.0.kind: got a list, expected one of 'modbus-server', "),
+        ({"host": "plc"}, "links.0.kind: missing; it must be given"),
+        ("profinet", "links.0: got 'profinet', expected a mapping"),
+    ],
+)
+def test_a_link_of_no_kind_is_told_by_its_key(link: object, words: str) -> None:
+    """The key, what stands there and what may: no words of the library that reads it."""
+    with pytest.raises(ConfigError) as refused:
+        parse_config({**SMALL, "links": [link]})
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"treads": 2}, "treads: unknown key"),
