@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cada_edge.bundle import Bundle
+from cada_edge.engine_key import FLAVOURS
 from cada_edge.errors import ConfigError
 from cada_edge.protocols import Runner, Source
 from cada_edge.runtime.board import StatusBoard
@@ -21,7 +22,7 @@ from cada_edge.runtime.page.publisher import PagePublisher
 from cada_edge.runtime.plc.wire import Setup, StationSetup
 from cada_edge.runtime.registers import model_checksum
 from cada_edge.runtime.runners.how import How
-from cada_edge.runtime.runners.open import one_by_one, open_runner
+from cada_edge.runtime.runners.open import open_runner
 from cada_edge.runtime.sinks.isolated import IsolatedSink
 from cada_edge.runtime.sinks.open import isolated_sinks
 from cada_edge.runtime.sources.config import SourceConfig
@@ -49,9 +50,13 @@ class Taps:
 
 
 def how(config: LineConfig) -> How:
-    """How the line runs a model: an engine takes as many pictures at a time as there are sources."""
-    batch = 1 if one_by_one(config.backend) else (config.batch or len(config.sources))
-    return How(config.backend, config.precision, config.threads, batch)
+    """How the line runs a model: what is judged in one call, unless it says so, are on an engine the pictures of
+    every source, for it takes them in nearly the time of one; on a processor, where each takes its time, those which
+    must all be judged before their part has a result.
+    """
+    views = [len(one.sources) for one in config.stations_or_one() if one.mode == "triggered" and config.wired()]
+    usual = len(config.sources) if config.backend in FLAVOURS else max(views, default=1)
+    return How(config.backend, config.precision, config.threads, config.batch or usual)
 
 
 def load_model(config: LineConfig, path: Path, bundle: Bundle | None = None, around: Around | None = None) -> Model:
@@ -123,7 +128,8 @@ def open_stations(
     named = config.stations_or_one()
     setups = tuple(StationSetup(one.id, one.options(config.deadline_ms), sources=one.sources) for one in named)
     modbus = config.sinks.modbus
-    setup = Setup(setups, config.all_links(), config.linger_ms if modbus is None else modbus.linger_ms)
+    linger_ms = config.linger_ms if modbus is None else modbus.linger_ms
+    setup = Setup(setups, config.all_links(), linger_ms, config.plc_priority)
     stations = Stations(setup, on_demand, on_problem)
     stack.callback(stations.close)
     return stations

@@ -33,12 +33,14 @@ class LineConfig(Strict):
         deadline_ms: from capture to verdict; a later one is undecided, never a pass.
         max_frames: stop after so many.
         sources: taken in turn.
-        batch: most frames judged in one call of an engine; as many as there are sources where absent.
-            ONNX Runtime and OpenVINO judge frame by frame.
+        batch: most frames judged in one call of the model, of whatever station; where absent, an engine takes those
+            of every source, ONNX Runtime and OpenVINO those of one triggered part.
         recipes: bundles that a PLC may select, by number.
         stations: places where parts are judged; one with every source where absent.
         links: PLCs that see a station and drive it.
         linger_ms: how long the safe state can still be read after the line ended.
+        plc_priority: real-time priority of the process that talks to PLCs, where the system grants it, so that a busy
+            pipeline does not delay it; 0 for none.
         sinks: where verdicts go.
         page: the operator's page; none where absent.
     """
@@ -58,6 +60,7 @@ class LineConfig(Strict):
     stations: tuple[StationConfig, ...] = Field(default=(), max_length=32, strict=False)
     links: tuple[LinkConfig, ...] = Field(default=(), max_length=32, strict=False)
     linger_ms: int = Field(default=300, ge=0, le=10_000)
+    plc_priority: int = Field(default=10, ge=0, le=49)
     sinks: SinksConfig = SinksConfig()
     page: PageConfig | None = None
     _base_dir: Path = PrivateAttr(default_factory=Path)

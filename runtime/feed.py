@@ -171,6 +171,11 @@ class Feeds:
         return arrivals
 
     @property
+    def waiting(self) -> int:
+        """Arrivals that nobody has taken yet, more or less: feeds go on meanwhile."""
+        return self._inbox.qsize()
+
+    @property
     def all(self) -> tuple[Feed, ...]:
         """Every feed, in the order of its source."""
         return tuple(self._feeds.values())

@@ -56,8 +56,8 @@ class Judge:
         """Let the runner allocate and compile before the first part. Raises `EngineError`."""
         self._reserve(batch)
         self._input[:] = 0
-        for _ in range(rounds):
-            self._runner.infer(self._input[:batch])
+        for size in [*[batch] * rounds, *[1] * rounds]:  # a picture that comes alone is judged alone
+            self._runner.infer(self._input[:size])
 
     def judge(self, frame: Frame, until_ns: int | None = None) -> Judgement:
         """The verdict for one frame; never raises for what the frame or the runner does.

@@ -11,6 +11,7 @@ from typing import Any
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.links.config import ModbusServerConfig, OpcUaServerConfig
+from cada_edge.runtime.plc.urgency import NICENESS
 
 PRIVILEGED_BELOW = 1024
 WATCHDOG_S, START_S, STOP_S = 5, 300, 20
@@ -44,6 +45,8 @@ TimeoutStopSec={stop_s}
 KillMode=mixed
 UMask=0027
 OOMScoreAdjust=-500
+LimitRTPRIO={priority}
+LimitNICE={niceness}
 
 NoNewPrivileges=yes
 CapabilityBoundingSet={capabilities}
@@ -61,7 +64,7 @@ ProtectKernelTunables=yes
 LockPersonality=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
 RestrictNamespaces=yes
-RestrictRealtime=yes
+RestrictRealtime={ordinary}
 RestrictSUIDSGID=yes
 RemoveIPC=yes
 SystemCallArchitectures=native
@@ -96,7 +99,7 @@ class Service:
 
     def unit(self) -> str:
         """The text of the unit. Raises `ConfigError` for a path that no unit can hold."""
-        writes = self.writable()
+        writes, priority = self.writable(), self.config.plc_priority if self.config.wired() else 0
         plain = {"title": f"{self.name}.service", "name": self.name, "user": _plain("user", self.user)}
         return _UNIT.format(
             **plain,
@@ -106,6 +109,9 @@ class Service:
             groups=" ".join(self.groups()),
             capabilities="CAP_NET_BIND_SERVICE" if self.privileged() else "",
             writes=" ".join(_quoted(str(path)) for path in writes),
+            priority=priority,
+            niceness=NICENESS if priority else 0,
+            ordinary="no" if priority else "yes",
             watchdog_s=WATCHDOG_S,
             start_s=START_S,
             stop_s=STOP_S,

@@ -72,6 +72,11 @@ class PlcProcess:
         return self._setup.links
 
     @property
+    def pid(self) -> int:
+        """Of the process; of the last one while it is away."""
+        return self._process.pid
+
+    @property
     def health(self) -> Health:
         """What the process last said of its stations and links, also while it is away."""
         return self._health

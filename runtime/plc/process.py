@@ -26,6 +26,7 @@ from cada_edge.runtime.links.supervisor import LinkState, LinkSupervisor
 from cada_edge.runtime.outcome import Outcome
 from cada_edge.runtime.plc.outbox import Outbox
 from cada_edge.runtime.plc.place import Place
+from cada_edge.runtime.plc.urgency import take
 from cada_edge.runtime.plc.wire import (
     MESSAGE_BYTES,
     Acquired,
@@ -59,6 +60,7 @@ class Host:
 
     async def start(self) -> None:
         """Open every server, start every link, and tell the pipeline. Raises `_RefusedLinkError`."""
+        take(self._setup.priority)  # before there is any thread of a link, for they inherit it
         ports: list[int | None] = []
         for number, config in enumerate(self._setup.links):
             place = self._places[config.station or next(iter(self._places))]

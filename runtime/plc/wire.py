@@ -33,11 +33,12 @@ class StationSetup:
 
 @dataclass(frozen=True)
 class Setup:
-    """The first message: what to host, and how long the safe state is shown at the end."""
+    """The first message: what to host, how long the safe state is shown at the end, how urgent all of it is."""
 
     stations: tuple[StationSetup, ...]
     links: tuple[LinkConfig, ...]
     linger_ms: int = 300
+    priority: int = 0
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class How:
         backend: what runs the graph; ``auto`` takes what `cada-edge tune` found here, else ONNX Runtime.
         precision: which of the bundle's graphs.
         threads: inside an operator, where the backend has them; ``None`` for every core.
-        batch: pictures in one call of an engine, or the number to be ready for.
+        batch: most pictures in one call of an engine; elsewhere the number to be ready for.
         graph: for the processor.
     """
 

@@ -6,16 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cada_edge.bundle import Bundle
-from cada_edge.engine_key import FLAVOURS
 from cada_edge.errors import MissingDependencyError
 from cada_edge.protocols import Runner
-from cada_edge.runtime.runners.how import How, LineBackend
+from cada_edge.runtime.runners.how import How
 from cada_edge.runtime.tune.store import tuned
-
-
-def one_by_one(backend: LineBackend) -> bool:
-    """Whether a line judges frame by frame with it; engines take the pictures of all cameras in one call."""
-    return backend not in FLAVOURS
 
 
 def open_runner(bundle: Bundle, path: Path, how: How) -> Runner:

@@ -16,18 +16,17 @@ from cada_edge.runtime.runners.reuse import Reused
 from cada_edge.types import Prediction, UInt8Array
 
 _OUTPUTS = ("score", "map", "u", "gamma", "novelty")
-_SIZES = 4  # of batches that stay compiled
 
 
 class OpenVinoRunner(BundleRunner):
     """A `Runner` over OpenVINO, for one thread at a time. A context manager that owns its model.
 
-    OpenVINO cannot read a graph with functions, so ONNX Runtime writes their bodies out first. The
-    graph is compiled for the size of the batch, anew for each other size when it first comes.
+    OpenVINO cannot read a graph with functions, so ONNX Runtime writes their bodies out first. The graph
+    is compiled for one picture and for the batch of `how`, before the first call; others are cut into these.
 
     Args:
         bundle: read with `Bundle.read`, hence verified.
-        how: precision, threads, options of the graph; compiled for its batch.
+        how: precision, threads, options of the graph, batch.
 
     Raises:
         BundleError: the bundle holds no such graph.
@@ -44,26 +43,26 @@ class OpenVinoRunner(BundleRunner):
             "NUM_STREAMS": 1,
             **({} if how.threads is None else {"INFERENCE_NUM_THREADS": how.threads}),
         }
-        self._core = openvino.Core()
-        self._requests: dict[int, Any] = {}
-        self._maps = Reused()
-        self._request(fixed or how.batch)
+        self._core, self._maps = openvino.Core(), Reused()
+        sizes = [fixed] if fixed else sorted({how.batch, 1}, reverse=True)
+        self._requests = {size: self._compiled(size) for size in sizes}
+        self._graph = b""
 
     def _infer(self, batch: UInt8Array) -> Prediction:
-        request = self._request(len(batch))
+        parts, at = list[Prediction](), 0
+        while at < len(batch):
+            size = next(one for one in self._requests if one <= len(batch) - at)
+            parts.append(self._call(self._requests[size], batch[at : at + size]))
+            at += size
+        return parts[0] if len(parts) == 1 else Prediction.concatenate(parts)
+
+    def _call(self, request: Any, batch: UInt8Array) -> Prediction:
         try:
             found = request.infer({"image": np.ascontiguousarray(batch)}, share_inputs=True, share_outputs=True)
             score, maps, *others = (found[name] for name in _OUTPUTS)
             return Prediction(score.copy(), self._maps.copy(maps), *(other.copy() for other in others))
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed on a batch of {len(batch)}: {error}") from error
-
-    def _request(self, batch: int) -> Any:
-        if batch not in self._requests:
-            if len(self._requests) == _SIZES:
-                self._requests.clear()
-            self._requests[batch] = self._compiled(batch)
-        return self._requests[batch]
 
     def _compiled(self, batch: int) -> Any:
         try:
@@ -76,4 +75,3 @@ class OpenVinoRunner(BundleRunner):
 
     def _release(self) -> None:
         self._requests.clear()
-        self._graph = b""

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from cada_edge.runtime.plc import urgency
+
 PEERS = Path(__file__).resolve().parents[1] / "peers"
 ROLES = {"cada_edge.runtime.plc": "PLC process", "cada_edge.runtime.page": "page"}
 MASTER = "modbus_master.js"
@@ -111,9 +113,15 @@ def node_modules() -> str | None:
     return folder if folder and (Path(folder) / "modbus-serial").is_dir() else None
 
 
-def start_master(port: int, cycles: int, idle_polls: int, poll_ms: float) -> subprocess.Popen[str]:
-    """The independent PLC. It prints what it saw as JSON; see ``modbus_master.js``."""
+def start_master(port: int, cycles: int, idle_polls: int, poll_ms: float, priority: int = 0) -> subprocess.Popen[str]:
+    """The independent PLC. It prints what it saw as JSON; see ``modbus_master.js``.
+
+    With a `priority` (real-time, 1 to 99), where it is allowed, it runs before everything else here: a PLC brings a
+    processor of its own, and what it waits for must not be its own turn on ours.
+    """
     command = ["node", str(PEERS / MASTER), f"127.0.0.1:{port}", str(cycles), str(idle_polls), str(poll_ms)]
+    if urgency.probe(priority).startswith("SCHED_FIFO"):
+        command = ["chrt", "--fifo", str(priority), *command]
     env = {**os.environ, "NODE_PATH": node_modules() or ""}
     return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

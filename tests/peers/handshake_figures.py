@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kits"))
 from whole_line import line_running, start_master, until_listening, write_line_file
 
 DEADLINE_MS, POLL_MS, IDLE_POLLS, WARM_UP = 1000.0, 2.0, 2000, 20
+PLC_PRIORITY = 20  # above the line's: a real PLC has a processor of its own
 PASS, LATE, NUMBERS = 1, 64, 65535
 TIMES = ("trigger to result seen", "less inference", "less picture and inference")
 Seen = dict[str, Any]
@@ -39,16 +40,20 @@ class Part:
     inference_ms: float
 
 
-def shake_hands(folder: Path, bundle: Path, images: Path, cycles: int, idle_polls: int = IDLE_POLLS) -> Seen:
+def shake_hands(
+    folder: Path, bundle: Path, images: Path, cycles: int, idle_polls: int = IDLE_POLLS, **settings: Any
+) -> Seen:
     """Run a triggered line in `folder` and a PLC for so many cycles; what the PLC and the records say.
+
+    `settings` go into ``line.yaml``.
 
     Raises `RuntimeError` if the PLC gave up.
     """
     station = {"id": "st1", "mode": "triggered", "deadline_ms": DEADLINE_MS}
-    path, port = write_line_file(folder, bundle, images, stations=[station])
+    path, port = write_line_file(folder, bundle, images, stations=[station], **settings)
     with line_running(path) as line:
         until_listening(line, port)
-        plc = start_master(port, cycles, idle_polls, POLL_MS)
+        plc = start_master(port, cycles, idle_polls, POLL_MS, PLC_PRIORITY)
         told = plc.communicate()[0]
         if plc.returncode:
             raise RuntimeError(f"the PLC ended with {plc.returncode}; the line's log is {folder / 'line.log'}")
@@ -135,11 +140,12 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("--cycles", type=int, default=2000)
+    parser.add_argument("--priority", type=int, default=10, help="plc_priority of the line")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     names = sorted(path.name for path in asked.images.iterdir())
     with tempfile.TemporaryDirectory() as scratch:
-        seen = shake_hands(Path(scratch), asked.bundle, asked.images, asked.cycles)
+        seen = shake_hands(Path(scratch), asked.bundle, asked.images, asked.cycles, plc_priority=asked.priority)
     found = figures(seen, names)
     if asked.out:
         raw = {**seen, "parts": {number: asdict(part) for number, part in seen["parts"].items()}}

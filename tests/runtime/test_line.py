@@ -24,6 +24,7 @@ from cada_edge.bundle import MODEL, Bundle
 from cada_edge.errors import BundleIntegrityError, EngineError, SourceError
 from cada_edge.imaging import write_png
 from cada_edge.protocols import Source
+from cada_edge.runtime.assembly import how
 from cada_edge.runtime.config import load_config
 from cada_edge.runtime.feed import Demand, Feeds
 from cada_edge.runtime.health import LineSummary, Problems
@@ -37,6 +38,7 @@ from cada_edge.runtime.runners.ort import OrtRunner
 from cada_edge.runtime.stations import Stations
 from cada_edge.types import Frame, Prediction, UInt8Array, Verdict
 
+REST = {"id": "b", "sources": ["x"]}
 Connect = Callable[[int], Plc]
 
 
@@ -87,9 +89,13 @@ class Paused(Scripted):
         self._go.wait(30)
         yield from self._frames
 
+    def go(self) -> None:
+        """Play."""
+        self._go.set()
+
     def close(self) -> None:
         """Stop waiting."""
-        self._go.set()
+        self.go()
 
 
 class Hanging(OrtRunner):
@@ -103,6 +109,19 @@ class Hanging(OrtRunner):
         """Wait at a bright picture."""
         if batch.max() == 255:
             self.go.wait(30)
+        return super().infer(batch)
+
+
+class Counting(Hanging):
+    """A runner that hangs on bright pictures and keeps how many came in each call."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.sizes = list[int]()
+
+    def infer(self, batch: UInt8Array) -> Prediction:
+        """Note it first."""
+        self.sizes.append(len(batch))
         return super().infer(batch)
 
 
@@ -178,6 +197,46 @@ def test_several_sources_take_turns(tmp_path: Path) -> None:
     sources = [{"uri": "folder:images?loop=1", "id": "top"}, {"uri": "folder:images?loop=1", "id": "side"}]
     _, verdicts = run(write_line(tmp_path, sources=sources, max_frames=200))
     assert {v.source_id for v in verdicts} == {"top", "side"}
+
+
+def test_what_waits_of_several_sources_is_judged_in_one_call() -> None:
+    """While the model is at one picture, two cameras bring theirs: the next call takes both, and no more."""
+    shots = [[make_frame(level, name=f"cam{index}")] for index, level in enumerate((255, 0, 128))]
+    first, second, third = Scripted(shots[0]), Paused(shots[1]), Paused(shots[2])
+    runner, feeds = Counting(make_bundle()), Feeds([("cam0", first), ("cam1", second), ("cam2", third)])
+    verdicts = list[Verdict]()
+    one = Line(Model(Judge(runner, THRESHOLD), batch=2), feeds, problems=Problems(quiet), on_verdict=verdicts.append)
+    running = threading.Thread(target=one.run)
+    running.start()
+    wait_until(lambda: len(runner.sizes) > len(warm := [2, 2, 1, 1]) and runner.sizes[: len(warm)] == warm)
+    second.go()
+    third.go()
+    wait_until(lambda: feeds.waiting >= 2)
+    runner.go.set()
+    running.join()
+    assert runner.sizes[4:] == [1, 2]
+    assert sorted((one.name, one.status) for one in verdicts) == [("cam0", "ng"), ("cam1", "ok"), ("cam2", "ng")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "batch"),
+    [
+        ({}, 1),
+        ({"stations": [{"id": "a", "mode": "triggered"}]}, 3),
+        ({"stations": [{"id": "a", "mode": "triggered", "sources": ["cam0", "cam1"]}, REST]}, 2),
+        ({"stations": [{"id": "a"}]}, 1),
+        ({"backend": "openvino", "stations": [{"id": "a", "mode": "triggered"}]}, 3),
+        ({"backend": "tensorrt"}, 3),
+        ({"batch": 8}, 8),
+        ({"backend": "tensorrt", "batch": 2}, 2),
+    ],
+)
+def test_how_many_are_judged_in_one_call(tmp_path: Path, settings: dict[str, Any], batch: int) -> None:
+    """On a processor the views of one triggered part, on an engine every source; what the line says, anywhere."""
+    sources = [{"uri": "folder:images", "id": one} for one in ("cam0", "cam1", "x")]
+    links = [{"kind": "modbus-server", "port": 0, "station": one["id"]} for one in settings.get("stations", [])]
+    path = write_line(tmp_path, **{"sources": sources, "links": links, **settings})
+    assert how(load_config(path)).batch == batch
 
 
 def test_a_sink_on_a_full_disk_harms_no_other(tmp_path: Path) -> None:

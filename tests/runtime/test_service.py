@@ -57,6 +57,15 @@ def test_only_a_low_port_brings_a_privilege(tmp_path: Path, port: int, capabilit
     assert found["CapabilityBoundingSet"] == found["AmbientCapabilities"] == capability
 
 
+def test_only_a_line_with_a_plc_may_be_urgent(tmp_path: Path) -> None:
+    """Real time for the PLC process and as much as line.yaml wants; for a line without a PLC none at all."""
+    found = settings_of(make_service(tmp_path, links=[{"kind": "modbus-server"}], plc_priority=12).unit())
+    assert (found["LimitRTPRIO"], found["LimitNICE"], found["RestrictRealtime"]) == ("12", "-10", "no")
+    for settings in ({}, {"links": [{"kind": "modbus-server"}], "plc_priority": 0}):
+        found = settings_of(make_service(tmp_path, **settings).unit())
+        assert (found["LimitRTPRIO"], found["LimitNICE"], found["RestrictRealtime"]) == ("0", "0", "yes")
+
+
 def test_a_server_of_a_link_counts_as_listening(tmp_path: Path) -> None:
     """Port 502 of a link needs the privilege, and a reload is a signal to the line."""
     found = settings_of(make_service(tmp_path, links=[{"kind": "modbus-server"}]).unit())

@@ -272,6 +272,18 @@ def test_openvino_decides_as_onnx_runtime(tmp_path: Path) -> None:
         assert Judge(runner, broken.manifest.threshold).judge(make_frame()).verdict.status == "undecided"
 
 
+def test_openvino_compiles_nothing_while_a_line_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever number of pictures comes, each is judged by what was compiled at the start, and in its order."""
+    openvino = pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'cada-edge[openvino]'")
+    levels = (0, 60, 127, 128, 255, 30, 200)
+    batch = np.stack([picture(level) for level in levels])
+    with open_runner(make_bundle(), tmp_path / "x", How("openvino", threads=1, batch=3)) as runner:
+        monkeypatch.setattr(openvino.Core, "compile_model", lambda *_: pytest.fail("compiled in the line"))
+        for count in range(1, len(levels) + 1):
+            found = runner.infer(batch[:count])
+            assert np.allclose(found.score, np.array(levels[:count]) / 255, atol=1e-5)
+
+
 def test_openvino_gives_arrays_that_stay(tmp_path: Path) -> None:
     """A prediction belongs to whoever asked: the next call does not change it."""
     pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'cada-edge[openvino]'")
