@@ -20,21 +20,31 @@ class CameraOptions:
 
     Attributes:
         stall_s: time without a frame after which it is lost, > 0.
+        first_s: the same for the first frame of a connection, > 0, if longer: a stream can be shown from its next
+            key frame on, which is often a second or two away.
         open_s: time that opening it may take, > 0; looking for a camera on the network takes seconds.
         back_off_s: pause before opening it again, then between the beginnings of two attempts;
             doubles up to `back_off_max_s`. An attempt that took longer is followed by the next at once.
         back_off_max_s: longest pause: what a camera that is back waits for us at most.
     """
 
-    stall_s: float = 3.0
+    stall_s: float = 1.0
+    first_s: float = 3.0
     back_off_s: float = 0.5
     back_off_max_s: float = 2.0
     open_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.stall_s < 3600 or not 0 < self.back_off_s <= self.back_off_max_s or not self.open_s > 0:
-            expected = "stall_s > 0, open_s > 0 and 0 < back_off_s <= back_off_max_s"
+        positive = min(self.stall_s, self.first_s, self.open_s) > 0 and self.stall_s < 3600
+        if not positive or not 0 < self.back_off_s <= self.back_off_max_s:
+            expected = "0 < stall_s < 3600, first_s > 0, open_s > 0 and 0 < back_off_s <= back_off_max_s"
             raise ConfigError(f"CameraOptions: got {self}, expected {expected}")
+
+
+    @property
+    def patience_s(self) -> float:
+        """How long the first frame of a connection may take."""
+        return max(self.stall_s, self.first_s)
 
 
 class Grabber:
@@ -131,7 +141,7 @@ class CameraSource:
         options: stall and back-off.
 
     Raises:
-        SourceError: no frame within `stall_s` of the start.
+        SourceError: no frame within the patience for the first one.
     """
 
     def __init__(
@@ -141,13 +151,13 @@ class CameraSource:
         self._options, self._stop = options or CameraOptions(), threading.Event()
         self._grabber = Grabber(open_device)
         self._grabber.wait_opened(self._options.open_s)
-        self._first = self._grabber.take(self._options.stall_s)
+        self._first = self._grabber.take(self._options.patience_s)
         self._healthy = self._first is not None
         if self._first is None:
             self._grabber.stop()
             raise SourceError(
                 self._grabber.reason
-                or f"{label}: no frame within {self._options.stall_s} s; check that the camera is on, reachable "
+                or f"{label}: no frame within {self._options.patience_s:g} s; check that the camera is on, reachable "
                 "and not in use by another program"
             )
 
@@ -164,7 +174,7 @@ class CameraSource:
             shot, frame_id = taken
             drops, last_id = frame_id - last_id - 1, frame_id
             yield shot.frame(self._source_id, frame_id, drops)
-            taken = self._next()
+            taken = self._next(self._options.stall_s)
         self._grabber.stop()
 
     def healthy(self) -> bool:
@@ -176,10 +186,10 @@ class CameraSource:
         self._stop.set()
         self._grabber.close()
 
-    def _next(self) -> tuple[Shot, int] | None:
+    def _next(self, patience_s: float) -> tuple[Shot, int] | None:
         """Wait for a picture in short steps, so that `close` is noticed."""
         self._wait_opened()
-        until_s = time.monotonic() + self._options.stall_s
+        until_s = time.monotonic() + patience_s
         while not self._stop.is_set() and not self._grabber.over and time.monotonic() < until_s:
             if (taken := self._grabber.take(0.05)) is not None:
                 self._healthy = True
@@ -194,7 +204,7 @@ class CameraSource:
     def _lost(self, frame_id: int, drops: int) -> Frame:
         """One frame that stands for whatever passed while the camera was gone."""
         self._healthy = False
-        why = self._grabber.reason or f"no picture for {self._options.stall_s} s"
+        why = self._grabber.reason or f"no picture for {self._options.stall_s:g} s (stall_s)"
         return lost_frame(self._source_id, frame_id, drops, why)
 
     def _reopened(self, first_id: int) -> tuple[Shot, int] | None:
@@ -204,7 +214,7 @@ class CameraSource:
         while not self._stop.wait(max(0.0, began_s + pause_s - time.monotonic())):
             began_s = time.monotonic()
             self._grabber = Grabber(self._open_device, first_id)
-            if (taken := self._next()) is not None:
+            if (taken := self._next(self._options.patience_s)) is not None:
                 return taken
             self._grabber.stop()
             pause_s = min(2 * pause_s, self._options.back_off_max_s)

@@ -67,7 +67,8 @@ class SourceConfig(Strict):
     Attributes:
         uri: as in `cada_edge.runtime.sources.uri`.
         id: for verdicts and records.
-        stall_s: time without a picture, or after a trigger, after which the camera is lost.
+        stall_s: time without a picture, or after a trigger, after which the camera is lost and the PLC sees it; for a
+            camera of less than three pictures a second more than three of its periods. At a start, 3 s at least.
         latency_ms: from exposure to arrival, where the camera does not tell when it exposed (RTSP, V4L2):
             after a trigger, pictures that arrive sooner are of the part before and are passed over.
         trigger: what starts an exposure: the camera itself (``free``), this program
@@ -85,7 +86,7 @@ class SourceConfig(Strict):
 
     uri: str = Field(min_length=1, max_length=4096)
     id: str = Field(default="cam1", pattern=_ID)
-    stall_s: float = Field(default=3.0, gt=0, le=600)
+    stall_s: float = Field(default=1.0, gt=0, le=600)
     latency_ms: float = Field(default=0.0, ge=0, le=10_000)
     trigger: TriggerMode = "free"
     trigger_line: str = Field(default="Line1", pattern=r"^[A-Za-z0-9_]{1,40}$")
@@ -96,6 +97,16 @@ class SourceConfig(Strict):
     gain_db: Annotated[float, Field(ge=-20, le=80)] | None = None
     lock_white_balance: bool = False
     quality: QualityConfig | None = None
+
+    @model_validator(mode="after")
+    def _patient(self) -> SourceConfig:
+        exposure_s = (self.exposure_us or 0.0) / 1e6
+        if exposure_s >= self.stall_s:
+            raise ValueError(
+                f"exposure_us {self.exposure_us:g} is as long as stall_s {self.stall_s:g}: every picture would come "
+                "too late; set stall_s to more than three times the exposure"
+            )
+        return self
 
     def settings(self) -> CameraSettings:
         """What the camera is told."""
