@@ -10,24 +10,28 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kits"))
 os.environ.setdefault("PYLON_CAMEMU", "1")
 
+from runtime_kit import Plc, wait_until, write_line
 from source_kit import FakeCamera, RtspCamera, fake_camera, lost, rtsp_camera, true_age_ms, until, whole
+from whole_line import free_port, line_running, until_listening
 
 from cada_edge.protocols import Source
+from cada_edge.runtime.registers import ResultFlag
 from cada_edge.runtime.sources.camera import CameraOptions
 from cada_edge.runtime.sources.device import CameraSettings
 from cada_edge.runtime.sources.triggered import SoftwareTriggeredSource
 from cada_edge.runtime.sources.uri import open_source
 from cada_edge.types import Frame
 
-FRAMES, WARM_UP, OPTIONS = 250, 10, CameraOptions(stall_s=1.0, back_off_s=0.2, back_off_max_s=1.0)
+FRAMES, WARM_UP, TIMES, OPTIONS = 250, 10, 10, CameraOptions(back_off_s=0.2, back_off_max_s=1.0)
 SOFTWARE = CameraSettings(trigger="software")
 Row = tuple[str, str, str, str]
 
@@ -96,6 +100,32 @@ def lost_and_back(name: str, camera: RtspCamera | FakeCamera, uri: str, *, froze
         return name, f"told after {told_s:.1f} s", f"back after {time.monotonic() - back_s:.1f} s", "1 incomplete"
 
 
+def seen_by_plc(name: str, camera: RtspCamera | FakeCamera, uri: str) -> Row:
+    """A row about a camera of a free-running line as it is without any setting: until its PLC sees no station online
+    or an undecided part, and until it is online again.
+    """
+    with TemporaryDirectory() as folder, ExitStack() as opened:
+        sources, links = [{"uri": uri, "id": "cam1"}], [{"kind": "modbus-server", "port": (port := free_port())}]
+        path = write_line(Path(folder), sources=sources, links=links)
+        line = opened.enter_context(line_running(path))
+        until_listening(line, port)
+        plc = Plc(port)
+        opened.callback(plc.close)
+        wait_until(lambda: plc.block().total > WARM_UP)
+        seen, back = [], []
+        for _ in range(TIMES):
+            began_s = time.monotonic()
+            camera.freeze()
+            wait_until(lambda: bool(plc.block().offline or plc.block().result & ResultFlag.UNKNOWN))
+            seen.append(time.monotonic() - began_s)
+            camera.thaw()
+            began_s, total = time.monotonic(), plc.block().total
+            wait_until(lambda total=total: not plc.block().offline and plc.block().total > total)  # type: ignore[misc]  # this turn's
+            back.append(time.monotonic() - began_s)
+        times = [f"{np.median(one):.2f} (most {max(one):.2f}) s" for one in (seen, back)]
+        return f"{name} ({TIMES} times)", f"seen after {times[0]}", f"back after {times[1]}", ""
+
+
 def rows() -> Iterator[Row]:
     """Every row, each camera alone."""
     with rtsp_camera() as camera:
@@ -103,12 +133,14 @@ def rows() -> Iterator[Row]:
         yield free_running("the same, 200 ms of work per frame", camera.url, true_age_ms, work_s=0.2)
         yield lost_and_back("RTSP frozen 4 s", camera, camera.url, frozen_s=4.0)
         yield lost_and_back("RTSP killed and restarted", camera, camera.url)
+        yield seen_by_plc("RTSP frozen, by the PLC of a line in free run", camera, camera.url)
     uri = "aravis://127.0.0.1?packet_size=1400"
     with fake_camera() as fake:
         yield free_running("GigE Vision, 512 x 512, 50 fps", f"{uri}&fps=50", host_age_ms)
         yield triggered("GigE Vision, software trigger", uri)
         yield lost_and_back("GigE Vision frozen 7 s", fake, uri, frozen_s=7.0)
         yield lost_and_back("GigE Vision killed and restarted", fake, uri)
+        yield seen_by_plc("GigE Vision frozen, by the PLC of a line in free run", fake, uri)
     with fake_camera("GV01", "-r", "1"):
         yield free_running("GigE Vision, packets lost", f"{uri}&fps=50", host_age_ms)
         yield triggered("GigE Vision, packets lost, software trigger", uri)
