@@ -40,7 +40,6 @@ class CameraOptions:
             expected = "0 < stall_s < 3600, first_s > 0, open_s > 0 and 0 < back_off_s <= back_off_max_s"
             raise ConfigError(f"CameraOptions: got {self}, expected {expected}")
 
-
     @property
     def patience_s(self) -> float:
         """How long the first frame of a connection may take."""

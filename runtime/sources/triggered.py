@@ -15,6 +15,7 @@ from cada_edge.runtime.sources.device import Device, OpenDevice, Shot, lost_fram
 from cada_edge.types import Frame
 
 _GRAB_S, _WAIT_S, _JOIN_S, _QUEUED = 0.05, 0.05, 1.0, 8
+_FRESH_NS = 1_000_000_000
 
 
 class Keeper:
@@ -192,8 +193,11 @@ class HardwareTriggeredSource:
             raise SourceError(self._keeper.reason or f"{label}: not open within {self._options.open_s} s")
 
     def frames(self) -> Iterator[Frame]:
-        """Yield frames until `close`, waiting for each as long as it takes; pictures of before are drops."""
-        began_ns, passed_over = time.monotonic_ns(), 0
+        """Yield frames until `close`, waiting for each as long as it takes; pictures of long before are drops.
+
+        Not those of just before: a PLC that triggers its station and then the camera is answered with the first.
+        """
+        began_ns, passed_over = time.monotonic_ns() - _FRESH_NS, 0
         while not self._stop.is_set():
             frame = self._keeper.take(_WAIT_S)
             if frame is None:

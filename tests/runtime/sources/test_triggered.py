@@ -262,12 +262,25 @@ def test_what_a_wire_asked_for_before_the_line_ran_is_not_judged() -> None:
     bench = Bench()
     source = HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK)
     for index in range(3):
-        bench.put(index)
+        bench.put(index, time.monotonic_ns() - 2000 * MS)
     wait_until(lambda: source._keeper._next_id == 3)
-    bench.put(3, time.monotonic_ns() + 1000 * MS)
+    bench.put(3)
     frame = next(source.frames())
     assert (level(frame), frame.drops) == (3, 3)
     source.close()
+
+
+def test_the_first_picture_of_a_wire_at_a_triggered_station_is_given() -> None:
+    """The PLC triggers the station, then the camera: the first part has its picture however soon it was taken."""
+    bench, inbox = Bench(), queue.SimpleQueue[Arrival]()
+    feed = Feed(HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK), "cam1", inbox)
+    trigger_ns = time.monotonic_ns()
+    bench.put(7, trigger_ns)
+    feed.ask(Demand(part=1, after_ns=trigger_ns))
+    frame = inbox.get(timeout=10).frame
+    feed.close()
+    assert frame is not None
+    assert (level(frame), frame.part, frame.drops) == (7, 1, 0)
 
 
 def test_what_a_wire_asked_for_after_a_loss_is_not_judged_before_the_line_runs() -> None:
