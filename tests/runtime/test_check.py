@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -20,7 +21,7 @@ from cada_edge.runtime.check.dial import Dial, dial_all
 from cada_edge.runtime.check.finding import Finding, LineReport, failed
 from cada_edge.runtime.check.line import check_line
 from cada_edge.runtime.check.sources import _judged
-from cada_edge.runtime.control import ControlBlock, ControlFlag, encode_control
+from cada_edge.runtime.control import CONTROL_WORDS, ControlBlock, ControlFlag, encode_control
 
 FEW = {"frames": 2, "timeout_s": 6.0}
 
@@ -158,6 +159,34 @@ def test_a_deadline_that_the_model_cannot_keep_fails(tmp_path: Path) -> None:
     assert "slower than the deadline" in row(checked(tmp_path, deadline_ms=0.001), "model").found
 
 
+class Slow:
+    """A link whose PLC takes its time."""
+
+    def __init__(self, read_s: float) -> None:
+        self._read_s = read_s
+
+    def open(self) -> None:
+        """At once."""
+
+    def read_control(self) -> list[int]:
+        """In a while."""
+        time.sleep(self._read_s)
+        return [0] * CONTROL_WORDS
+
+    def close(self) -> None:
+        """At once."""
+
+
+@pytest.mark.parametrize(("read_s", "poll_ms", "state"), [(0.0, 5, "ok"), (0.2, 5, "warn"), (0.2, 1000, "ok")])
+def test_a_link_too_slow_for_triggers_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_s: float, poll_ms: int, state: str
+) -> None:
+    """Nobody looks for longer than the line trusts what it then finds, unless it was told to look that seldom."""
+    monkeypatch.setattr("cada_edge.runtime.check.links.make_link", lambda _link: Slow(read_s))
+    found = row(checked(tmp_path, links=[writer(free_port(), poll_ms=poll_ms)]), "link")
+    assert (found.state, "counts as missed" in found.advice) == (state, state == "warn"), found
+
+
 @pytest.mark.parametrize(
     "settings", [{"links": [{"kind": "modbus-server", "port": 0}]}, {"sinks": {"modbus": {"port": 0}}}]
 )
@@ -244,6 +273,17 @@ def test_clock_and_watchdog_are_hints(tmp_path: Path) -> None:
     report = checked(tmp_path)
     assert row(report, "host", "watchdog").state in ("ok", "warn")
     assert "UTC" in row(report, "host", "clock").found
+    assert not [one for one in report.findings if one.what == "priority"]  # there is no PLC to hurry for
+
+
+def test_a_line_that_may_not_be_urgent_is_told_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this user would get, and what to do where it is nothing; silent on request."""
+    links = [{"kind": "modbus-server", "port": 0}]
+    for granted, state in (("SCHED_FIFO 10", "ok"), ("", "warn")):
+        monkeypatch.setattr("cada_edge.runtime.check.host.probe", lambda _wanted, granted=granted: granted)
+        found = row(checked(tmp_path, links=links), "host", "priority")
+        assert (found.state, "cada-edge service" in found.advice) == (state, state == "warn"), found
+    assert row(checked(tmp_path, links=links, plc_priority=0), "host", "priority").state == "ok"
 
 
 def test_a_wrong_line_is_refused_before_anything_is_dialled(tmp_path: Path) -> None:
