@@ -119,7 +119,7 @@ class Stations:
         packets = self._plc.packets()
         for message, station in packets:
             if isinstance(message, Published):
-                self._paces[station].answered(time.monotonic_ns())
+                self._paces[station].answered(message.outcome.t_decided_ns, time.monotonic_ns())
         return unsent + packets
 
     def stop(self) -> None:
@@ -147,7 +147,7 @@ class Stations:
     def _publish(self, decided: Outcome, station: str) -> None:
         try:
             self._plc.send(decided, station)
-            self._paces[station].sent(time.monotonic_ns())
+            self._paces[station].sent(decided.t_decided_ns, time.monotonic_ns())
         except LinkError:
             now_ns = time.monotonic_ns()
             lost = Published(0, 0, 0, decided, decided.t_capture_ns, now_ns, "not shown: the PLC process was away")

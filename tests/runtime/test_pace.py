@@ -22,32 +22,49 @@ PAUSES, PAUSE_S, BETWEEN_S = 40, 0.08, 0.02
 def test_as_many_results_may_be_under_way_as_stated() -> None:
     """The picture after the last of them waits until one is answered."""
     pace = Pace()
-    for count in range(AHEAD):
-        assert not pace.ahead(0), count
-        pace.sent(0)
+    for result in range(AHEAD):
+        assert not pace.ahead(0), result
+        pace.sent(result, 0)
     assert pace.ahead(0)
-    pace.answered(1)
+    pace.answered(0, 1)
     assert not pace.ahead(1)
 
 
 def test_who_answers_nothing_is_not_waited_for() -> None:
     """Once nothing has moved for the patience stated, the pipeline goes on with as many again."""
     pace = Pace()
-    for _ in range(AHEAD):
-        pace.sent(5)
+    for result in range(AHEAD):
+        pace.sent(result, 5)
     assert pace.ahead(5 + PATIENCE_NS)
     assert not pace.ahead(6 + PATIENCE_NS)
-    pace.sent(6 + PATIENCE_NS)
+    pace.sent(AHEAD, 6 + PATIENCE_NS)
     assert not pace.ahead(6 + PATIENCE_NS)
 
 
 def test_answers_that_nobody_waited_for_do_not_widen_the_pace() -> None:
-    """What was under way when the patience ended and is answered later counts for nothing."""
+    """What was never sent, or is answered after the patience has ended, counts for nothing."""
     pace = Pace()
-    pace.answered(0)
-    for _ in range(AHEAD):
-        pace.sent(0)
+    pace.answered(99, 0)
+    for result in range(AHEAD):
+        pace.sent(result, 0)
+        pace.answered(99, 0)
     assert pace.ahead(0)
+
+
+def test_results_lost_with_a_dead_plc_process_hold_nobody_back() -> None:
+    """After any number of restarts, each with results lost, a first answer makes room for all that are allowed."""
+    pace, result = Pace(), 0
+    for _restart in range(3):
+        for _lost in range(AHEAD - 1):
+            pace.sent(result, 0)
+            result += 1
+        pace.sent(result, 0)  # the first one that the next process shows
+        pace.answered(result, 0)
+        result += 1
+    for _ in range(AHEAD):
+        assert not pace.ahead(0), "held back by what no process will ever answer"
+        pace.sent(result, 0)
+        result += 1
 
 
 def free_running(folder: Path) -> Path:
