@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _Job = Callable[[], None]
 TEND_PERIOD_S = 1.0
+_TELL_AGAIN = 10  # at the 1st, 10th, 100th that is lost, as problems are told
 
 
 @runtime_checkable
@@ -77,7 +78,7 @@ class IsolatedSink:
         self.name, self._pictures = name, pictures
         self._sink, self._on_error = sink, on_error
         self._jobs: queue.Queue[_Job | None] = queue.Queue(depth)
-        self._dropped, self._failures, self._closed = 0, 0, False
+        self._dropped, self._tell_at, self._failures, self._closed = 0, 1, 0, False
         self._thread = threading.Thread(target=self._work, name=f"cada-edge-{name}", daemon=True)
         self._thread.start()
 
@@ -118,6 +119,8 @@ class IsolatedSink:
         if self._closed:
             return
         self._closed = True
+        if self._dropped > self._tell_at // _TELL_AGAIN:
+            self._tell_dropped("in all")
         try:
             self._jobs.put(None, timeout=timeout_s)
         except queue.Full:
@@ -134,8 +137,16 @@ class IsolatedSink:
             self._jobs.put_nowait(job)
         except queue.Full:
             self._dropped += 1
-            if self._dropped == 1:
-                self._on_error(self.name, SinkError(f"{self.name} is too slow: verdicts are not kept there"))
+            if self._dropped == self._tell_at:
+                self._tell_at *= _TELL_AGAIN
+                self._tell_dropped("so far")
+
+    def _tell_dropped(self, when: str) -> None:
+        error = SinkError(
+            f"{self.name} is too slow: {self._dropped} records were lost there {when}, its queue of "
+            f"{self._jobs.maxsize} was full; give it a faster disk or network, have it keep less, or take fewer frames"
+        )
+        self._on_error(self.name, error)
 
     def _work(self) -> None:
         tend_at_s = time.monotonic() + TEND_PERIOD_S

@@ -208,7 +208,7 @@ def test_a_failing_sink_is_told_and_nothing_else() -> None:
 
 
 def test_a_slow_sink_loses_its_own_verdicts_only() -> None:
-    """A sink that hangs fills its queue, is told once, and never blocks the sender."""
+    """A sink that hangs fills its queue and never blocks the sender; how many were lost is told, and what to do."""
     errors: list[str] = []
     slow, judgement = Slow(), judged(0)
     sink = IsolatedSink(slow, "rejects", lambda name, error: errors.append(str(error)), depth=2)
@@ -217,8 +217,10 @@ def test_a_slow_sink_loses_its_own_verdicts_only() -> None:
     assert not sink.healthy()
     slow.go.set()
     sink.close()
-    assert len(errors) == 1
     assert slow.got + sink.failures == 50
+    counts = [1, 10, sink.failures]
+    assert [error.split(" records")[0] for error in errors] == [f"rejects is too slow: {count}" for count in counts]
+    assert all("its queue of 2 was full; give it a faster disk" in error for error in errors)
 
 
 def test_closing_lets_waiting_verdicts_through() -> None:
