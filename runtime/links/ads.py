@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from cada_edge.runtime.links.config import AdsConfig
 from cada_edge.runtime.registers import WORDS
 
 _ROUTER_PORT = 48898
+_LOG_LEVEL, _NOTHING = "_ZN6Logger8logLevelE", 4  # of the vendor's library; 3 is its errors
 _STATUS, _CONTROL = pyads.PLCTYPE_UINT * WORDS, pyads.PLCTYPE_UINT * CONTROL_WORDS
 
 
@@ -34,6 +36,7 @@ class AdsLink:
     def open(self) -> None:
         """Connect and look both names up. Raises `LinkError`."""
         config = self._config
+        _hush()
         try:
             # The vendor's library would wait minutes for a host that is off.
             socket.create_connection((config.host, _ROUTER_PORT), config.timeout_ms / 1000).close()
@@ -88,3 +91,9 @@ class AdsLink:
             f"{self._peer}: {what}: {error}; is TwinCAT in run mode, does it have a route to this device, "
             "and are the names right?"
         ) from error
+
+
+def _hush() -> None:
+    """Have the vendor's library print nothing: standard error is the line's log, and every failure is raised to us."""
+    with suppress(AttributeError, ValueError):  # a build of it without that symbol
+        ctypes.c_size_t.in_dll(pyads.pyads_ex._adsDLL, _LOG_LEVEL).value = _NOTHING  # noqa: SLF001  # nothing public does
