@@ -13,6 +13,7 @@ from cada_edge.bundle import Bundle
 from cada_edge.cli._benchmark_tables import show, show_comparison
 from cada_edge.cli._outputs import check_output
 from cada_edge.cli._progress import stage_progress
+from cada_edge.cli._usage import UsageError
 from cada_edge.engine_key import Precision
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.assembly import how
@@ -49,7 +50,8 @@ def benchmark(
     images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Pictures; made-up ones without it.")] = None,
     line: Annotated[Path | None, typer.Option(metavar="line.yaml", help="Measure this line as a whole.")] = None,
     with_sinks: Annotated[
-        bool, typer.Option("--with-sinks", help="Let the line's sinks work too, into its own files and receivers.")
+        bool,
+        typer.Option("--with-sinks", help="Let the line's sinks and page work too, into its own files and receivers."),
     ] = False,
     against: Annotated[
         str, typer.Option(metavar="BUNDLE|BACKEND", help="Measure this too, in turns, and give the ratio.")
@@ -82,8 +84,7 @@ def benchmark(
         backend or "auto", precision or "fp32", 1 if batch is None else batch, cameras, threads,
         parse_affinity(affinity) if affinity else (), n, warmup, rate, seed,
     )  # fmt: skip
-    if with_sinks and line is None:
-        raise ConfigError("--with-sinks: a line's sinks are meant, but there is no line; name it with --line")
+    _refuse_ignored(line, images, with_sinks=with_sinks, fresh=fresh)
     for option, place in (("--json", json_out), ("--html", html_out)):
         check_output(option, place)
     limit = Budget.parse(budget, n) if budget else None
@@ -107,6 +108,17 @@ def benchmark(
         raise typer.Exit(_EXCEEDED)
 
 
+def _refuse_ignored(line: Path | None, images: Path | None, *, with_sinks: bool, fresh: bool) -> None:
+    """What a line alone has, and what a line has of its own."""
+    if with_sinks and line is None:
+        raise UsageError("--with-sinks: a line's sinks are meant, but there is no line; name it with --line")
+    if line is not None and images is not None and not fresh:
+        raise UsageError(
+            "--images: a line judges pictures of its own sources; others serve for cold start and blocks alone, which "
+            "--no-fresh leaves out. Leave out one of the two"
+        )
+
+
 def _refuse_beside_compare(context: typer.Context) -> None:
     """Two files are read, nothing is measured: whatever says how to measure would be ignored."""
     given = [
@@ -115,7 +127,7 @@ def _refuse_beside_compare(context: typer.Context) -> None:
         if one.name not in _BESIDE_COMPARE and _was_given(context, one.name or "")
     ]
     if given:
-        raise ConfigError(f"{', '.join(given)}: --compare only reads two earlier runs and prints; leave that out")
+        raise UsageError(f"{', '.join(given)}: --compare only reads two earlier runs and prints; leave that out")
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -137,7 +149,7 @@ def _first(path: Path | None, config: LineConfig | None, setting: Setting, said:
     if config is not None:
         return line_target(config, _of_line(config, setting, said), path)
     if path is None:
-        raise ConfigError("BUNDLE: got nothing, expected a bundle, --line line.yaml or --compare A.json B.json")
+        raise UsageError("BUNDLE: got nothing, expected a bundle, --line line.yaml or --compare A.json B.json")
     target = Target(path, Bundle.read(path), setting)
     threshold_of(target.bundle, path)
     return target
@@ -159,7 +171,7 @@ def _of_line(config: LineConfig, setting: Setting, said: _Said) -> Setting:
 def _second(text: str, first: Target, line: Path | None) -> Target:
     """A backend for the same bundle, or another bundle in the same setting."""
     if line is not None or first.setting.rate_fps is not None:
-        raise ConfigError(
+        raise UsageError(
             "--against: measures two in turns, which a line or a fixed rate does not allow; leave them out"
         )
     if text in _BACKENDS:

@@ -86,12 +86,12 @@ class _Tap:
 def measure_line(config: LineConfig, target: Target, progress: Progress, *, with_sinks: bool = False) -> Samples:
     """Run the line of `config` for so many frames and say how long each took.
 
-    The line is opened by what `cada-edge run` opens it with; files play over and over. Its sinks
-    are left out unless they are asked for: what they write and send would be taken for real parts.
+    The line is opened by what `cada-edge run` opens it with; files play over and over. Its sinks and
+    its page are left out unless they are asked for: what they write, send and show would be taken for real parts.
 
     Raises:
         ConfigError: the line has no PLC or waits for triggers, or a source cannot be had at the rate asked for.
-        SourceError: no frame came for a while.
+        SourceError: no frame came for a while, or a camera gave fewer than were asked for.
         CadaEdgeError: as `run_line`.
     """
     setting = target.setting
@@ -102,7 +102,7 @@ def measure_line(config: LineConfig, target: Target, progress: Progress, *, with
     tap = _Tap(setting, problems, total)
     measured = as_set(config, target).model_copy(update={"max_frames": total})
     if not with_sinks:
-        measured = measured.model_copy(update={"sinks": SinksConfig(modbus=config.sinks.modbus)})
+        measured = measured.model_copy(update={"sinks": SinksConfig(modbus=config.sinks.modbus), "page": None})
     with ExitStack() as opened:
         for sink in tap.taps.sinks:
             opened.callback(sink.close)  # where the line does not come up
@@ -160,8 +160,9 @@ def check_line(config: LineConfig, setting: Setting) -> None:
 
 
 def line_facts(config: LineConfig, *, with_sinks: bool) -> dict[str, Any]:
-    """What of the line is measured: its sources, without passwords, and its sinks beside the registers."""
-    named = [name for name in SinksConfig.model_fields if name != "modbus" and getattr(config.sinks, name) is not None]
+    """What of the line is measured: its sources, without passwords, and its sinks and page beside the registers."""
+    named = ["page"] if config.page is not None else []
+    named += [name for name in SinksConfig.model_fields if name != "modbus" and getattr(config.sinks, name) is not None]
     return {
         "sources": {one.id: parse(one.uri, config.base_dir).label for one in config.sources},
         "sinks_measured": named if with_sinks else [],
@@ -174,7 +175,7 @@ def _check_rate(config: LineConfig, setting: Setting, found: Samples) -> None:
     wanted = (setting.rate_fps or 0.0) * len(config.sources)
     slow = [one.id for one in config.sources if parse(one.uri, config.base_dir).scheme not in FILES]
     if slow and found.fps < 0.95 * wanted:
-        raise ConfigError(f"--rate: got {setting.rate_fps:g}, but {slow} gave {found.fps / len(config.sources):.1f}")
+        raise SourceError(f"--rate: got {setting.rate_fps:g}, but {slow} gave {found.fps / len(config.sources):.1f}")
 
 
 def _samples(target: Target, tap: _Tap, setting: Setting) -> Samples:

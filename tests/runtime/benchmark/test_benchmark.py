@@ -14,8 +14,9 @@ from runtime_kit import make_bundle, picture, tiny_model, write_line
 
 from cada_edge.cli.app import run as program
 from cada_edge.imaging import write_png
-from cada_edge.runtime.benchmark.line import line_facts
+from cada_edge.runtime.benchmark.line import line_facts, line_target, measure_line
 from cada_edge.runtime.benchmark.result import STAGES, TOTAL, read_samples
+from cada_edge.runtime.benchmark.setting import Setting
 from cada_edge.runtime.config import load_config
 
 Run = Callable[..., tuple[int, str]]
@@ -172,7 +173,7 @@ def test_a_comparison_takes_files_of_earlier_versions(benchmark: Run, bundle: Pa
 def test_a_comparison_refuses_what_it_would_ignore(benchmark: Run, more: list[str], named: str) -> None:
     """A budget beside two files would be kept by nobody: it is refused by its name."""
     code, told = benchmark("--compare", "a.json", "b.json", *more)
-    assert code == 1
+    assert code == 2
     assert f"{named}: --compare only reads" in told
 
 
@@ -190,6 +191,15 @@ def test_a_line_keeps_its_records_to_itself_unless_asked(benchmark: Run, tmp_pat
     assert document["pictures"] == "of the line's sources"
     assert f"line.{key}</dt><dd>[&#x27;records&#x27;, &#x27;rejects&#x27;]" in (tmp_path / "a.html").read_text()
     assert ("--with-sinks" in told) != with_sinks
+
+
+def test_a_line_opens_no_page_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator who looks at the line's page sees real parts; a measurement says that it left the page out."""
+    monkeypatch.setattr("cada_edge.runtime.assembly.PagePublisher", lambda *_: pytest.fail("opened"))
+    config = load_config(wired(tmp_path, page={"port": 8080}))
+    target = line_target(config, Setting(n=10, warmup=1, threads=1))
+    measure_line(config, target, lambda _done, _total: None)
+    assert line_facts(config, with_sinks=False)["sinks_left_out"] == ["page"]
 
 
 def test_a_line_states_its_sources_without_passwords(tmp_path: Path) -> None:
@@ -286,8 +296,15 @@ def _refusals(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
         "other json": (["--compare", folder / "other.json", folder / "other.json"], "expected"),
         "rate above the source": (["--line", slow, "--rate", "50"], "10 frames a second"),
         "no signal": (["--line", mute], "sinks.modbus"),
+        "pictures beside a line": (["--line", slow, "--images", folder], "--images: a line judges pictures of its own"),
         "no camera": (["--line", lost], "video77"),
     }
+
+
+_NOT_THE_COMMAND_LINE = {
+    "no bundle", "no threshold", "no threshold against", "json in no folder", "json is a folder", "html in no folder",
+    "backend", "precision", "empty folder", "no json", "other json", "no signal", "no camera",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", [
@@ -295,12 +312,13 @@ def _refusals(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
     "batch 0", "sinks of no line", "json in no folder", "json is a folder", "html in no folder",
     "budget without frames", "backend", "precision", "batch", "affinity", "foreign core", "against nothing",
     "empty folder", "no json", "other json", "rate above the source", "no signal", "no camera",
+    "pictures beside a line",
 ])  # fmt: skip
 def test_a_wrong_use_is_one_clear_line(benchmark: Run, tmp_path: Path, case: str) -> None:
-    """Exit code 1 and a message that names what is wrong, never a traceback."""
+    """A message that names what is wrong, never a traceback; exit code 1 where a file or the machine is to blame."""
     arguments, said = _refusals(tmp_path)[case]
     code, told = benchmark(*arguments, "--no-fresh")
-    assert code == 1, told
+    assert code == (1 if case in _NOT_THE_COMMAND_LINE else 2), told
     assert "error:" in told
     assert said in told
     assert "Traceback" not in told
