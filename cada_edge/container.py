@@ -61,7 +61,8 @@ def read(source: Path) -> dict[str, bytes]:
     try:
         content = _read_directory(source) if source.is_dir() else _read_zip(source)
     except OSError as error:
-        raise DataError(f"{source}: cannot read the bundle: {error.strerror or error}") from error
+        advice = "make it readable for this user" if isinstance(error, PermissionError) else "check the path"
+        raise DataError(f"{source}: cannot read the bundle: {error.strerror or error}; {advice}") from error
     _verify(source, content)
     del content[SUMS]
     return content
@@ -129,7 +130,9 @@ def _parse_sums(source: Path, text: bytes) -> dict[str, str]:
 
 def _read_directory(source: Path) -> dict[str, bytes]:
     if not (source / MANIFEST).exists():
-        raise BundleError(f"{source} is not a cada-edge bundle: it has no {MANIFEST}")
+        raise BundleError(
+            f"{source} is not a cada-edge bundle: it has no {MANIFEST}; name the .cada file itself, such as line.cada"
+        )
     entries = sorted(source.iterdir())
     for entry in entries:
         _check_name(entry.name)
@@ -146,8 +149,21 @@ def _read_zip(source: Path) -> dict[str, bytes]:
             _check_entries(source, infos)
             content = {info.filename: archive.read(info) for info in infos}
     except _ZIP_DAMAGE as error:
-        raise BundleIntegrityError(f"{source} is not a whole bundle: {error}; copy it again") from error
+        raise _no_whole_zip(source, error) from error
     return content
+
+
+def _no_whole_zip(source: Path, error: Exception) -> BundleError:
+    """Damage is mended by copying; another file by naming the right one."""
+    with source.open("rb") as stream:
+        head = stream.read(len(_ZIP_MAGIC))
+    if head == _ZIP_MAGIC:
+        why = "it was cut off or damaged"
+        return BundleIntegrityError(f"{source} is not a whole bundle: {why} ({error}); copy it again or make it anew")
+    found = f"begins with {head!r}, a bundle with {_ZIP_MAGIC!r}" if head else "is empty"
+    return BundleIntegrityError(
+        f"{source} is not a whole bundle: it {found}; name what `cada-edge train` wrote, or copy it again"
+    )
 
 
 def _check_entries(source: Path, infos: list[zipfile.ZipInfo]) -> None:

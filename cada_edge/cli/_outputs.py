@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cada_edge.container import MANIFEST
 from cada_edge.errors import DataError
 
 
@@ -14,6 +15,28 @@ def check_output(option: str, path: Path | None) -> None:
         return
     if path.is_dir():
         raise DataError(f"{option} {path}: is a folder; name a file in it")
+    _check_folder(option, path)
+
+
+def check_bundle_output(option: str, path: Path) -> None:
+    """As `check_output` for a bundle, which may also be a folder: one that holds a bundle, or nothing."""
+    if path.is_dir() and not (path / MANIFEST).exists() and any(path.iterdir()):
+        raise DataError(f"{option} {path}: is a folder of something else; name a new file or an empty folder")
+    _check_folder(option, path)
+
+
+def check_folder_output(option: str, path: Path | None) -> None:
+    """As `check_output` for a folder to make or to fill."""
+    if path is None:
+        return
+    nearest = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not nearest.is_dir():
+        raise DataError(f"{option} {path}: {nearest} is no folder; name another")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise DataError(f"{option} {path}: folder {nearest} cannot be written; name another")
+
+
+def _check_folder(option: str, path: Path) -> None:
     if not path.parent.is_dir():
         raise DataError(f"{option} {path}: folder {path.parent} does not exist; make it, or name another file")
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -13,8 +13,8 @@ from cada_edge.errors import MissingDependencyError
 from cada_edge.protocols import Runner
 from cada_edge.types import Float32Array, UInt8Array, require
 
-Chosen = Literal["ort", "torch", "tensorrt", "tensorrt-rtx"]
-Backend = Literal["auto", "ort", "torch", "tensorrt", "tensorrt-rtx"]
+Chosen = Literal["ort", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
+Backend = Literal["auto", "ort", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
 
 
 def pick_backend(bundle: Bundle, backend: Backend) -> Chosen:
@@ -59,6 +59,8 @@ def open_runner(
         return _open_torch(bundle)
     if chosen == "ort":
         return _open_ort(bundle, precision)
+    if chosen == "openvino":
+        return _open_openvino(bundle, precision)
     require(path is not None, "backend", chosen, "a bundle with a path, beside which its engines are")
     from cada_edge.runtime.runners.tensorrt import TensorRTOptions, TensorRTRunner  # noqa: PLC0415  # optional
 
@@ -72,6 +74,15 @@ def _open_ort(bundle: Bundle, precision: Precision) -> Runner:
     from cada_edge.runtime.runners.ort import OrtRunner  # noqa: PLC0415  # optional dependency
 
     return OrtRunner(bundle, precision=precision)
+
+
+def _open_openvino(bundle: Bundle, precision: Precision) -> Runner:
+    if not find_spec("openvino"):
+        raise MissingDependencyError("openvino is not installed; run: pip install 'cada-edge[openvino]'")
+    from cada_edge.runtime.runners.how import How  # noqa: PLC0415  # only where asked for: slow to import
+    from cada_edge.runtime.runners.openvino import OpenVinoRunner  # noqa: PLC0415  # as above
+
+    return OpenVinoRunner(bundle, How("openvino", precision))
 
 
 def _open_torch(bundle: Bundle) -> Runner:

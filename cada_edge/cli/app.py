@@ -1,9 +1,10 @@
 """The ``cada-edge`` program: commands by name, errors as one line, exit codes.
 
-Exit codes: 0 done; 1 the library refused (`CadaEdgeError`, a missing package) or a check
-failed; 2 wrong usage; 3 `predict` judged a part not ok; 130 interrupted; 141 nobody read
-the output any more. Every option can also come from the environment, as
-``CADA_EDGE_<COMMAND>_<OPTION>``; the command line wins.
+Exit codes, the same for every command (docs/operations.md says them to users): 0 done, and every
+check passed; 1 an error, one line on standard error, or a check that failed; 2 the command line has
+to change, the message names the option; 3 `predict` judged every picture and one is not ok; 130
+interrupted; 141 nobody read the output any more. Every option can also come from the environment,
+as ``CADA_EDGE_<COMMAND>_<OPTION>``; the command line wins.
 
 Only the module of the command that was called is imported, so that ``cada-edge run`` never
 pays for torch and ``cada-edge --help`` for nothing.
@@ -12,6 +13,7 @@ pays for torch and ``cada-edge --help`` for nothing.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cada_edge.cli._usage import UsageError
 from cada_edge.errors import CadaEdgeError, ConfigError
 from cada_edge.interrupts import forget_put_off, is_interrupt
 from cada_edge.version import __version__
@@ -34,6 +37,8 @@ DEBUG_VARIABLE = f"{ENVIRONMENT_PREFIX}_DEBUG"
 # Fields whose option has another name.
 OPTION_OF = {
     "AugmentConfig.copies": "augment_copies",
+    "EvaluateConfig.targets_frr": "target_frr",
+    "SynthConfig.size_px": "size",
     "EncoderConfig.name": "encoder",
     "EncoderConfig.weights": "encoder_weights",
     "GateTolerance.auroc": "max_auroc_fall",
@@ -41,7 +46,13 @@ OPTION_OF = {
     "GateTolerance.flips": "max_flips",
     "ImageSpec.size_hw": "size",
 }
-FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
+FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+EXIT_CODES = (
+    "Every command leaves with 0: done, checks passed; 1: an error or a failed check; 2: wrong usage, the message "
+    "names the option; 3: `predict` found a part that is not ok; 130: interrupted."
+)
+_EMPTY = re.compile(r"(--[a-z-]+=)?")
+_WRONG_VALUE = re.compile(r"--[a-z0-9-]+( [\w.]+)?: (got|unknown) ")  # of an option
 
 
 @dataclass(frozen=True)
@@ -92,10 +103,20 @@ def run(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     called = next((a for a in given if not a.startswith("-")), None)
     with reported(called, debug="--debug" in given):
+        _refuse_empty(given)
         program = typer.main.get_command(build(called))
         _name_variables(program, ENVIRONMENT_PREFIX)
         _keep_brackets(program)
         program(given, prog_name="cada-edge")
+
+
+def _refuse_empty(given: list[str]) -> None:
+    """An empty word would be read as the current folder. Raises `UsageError`."""
+    for place, word in enumerate(given):
+        if _EMPTY.fullmatch(word):
+            what = word.rstrip("=") or (given[place - 1] if place else "")
+            after = f"{what}: " if what.startswith("--") else f"argument {place}: "
+            raise UsageError(f"{after}got nothing, expected a value; is a variable of your shell unset?")
 
 
 def build(called: str | None) -> typer.Typer:
@@ -103,6 +124,7 @@ def build(called: str | None) -> typer.Typer:
     program = typer.Typer(
         name="cada-edge",
         help="Visual inspection on the line: one model, one threshold, every product, no labels.",
+        epilog=EXIT_CODES,
         add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -197,7 +219,9 @@ def _failed(called: str | None, error: BaseException, debug: bool) -> int:
         raise error
     if isinstance(error, ModuleNotFoundError):
         return _say(_missing(called, error), FAILED)
-    return _say(f"error: {_in_options(called, error)}", FAILED)
+    line = _in_options(called, error)
+    wrong = isinstance(error, UsageError) or (isinstance(error, ConfigError) and _WRONG_VALUE.match(line))
+    return _say(f"error: {line}", USAGE if wrong else FAILED)
 
 
 def _in_options(called: str | None, error: CadaEdgeError) -> str:

@@ -13,6 +13,7 @@ from cada_edge.bundle import Bundle
 from cada_edge.calibration import CalibrateConfig, CalibrationResult, Method
 from cada_edge.calibration import calibrate as run_calibration
 from cada_edge.cli._calibration import show, warnings
+from cada_edge.cli._outputs import check_bundle_output
 from cada_edge.cli._progress import stage_progress
 from cada_edge.cli._runner import Backend, open_runner
 from cada_edge.data.readers import LAYOUTS, read_dataset
@@ -56,6 +57,8 @@ def calibrate(
     Later, new good images set it anew without training: alone, or with --add beside the
     earlier ones, whose scores the bundle keeps. The old threshold and the new are both shown.
     """
+    if not dry_run:
+        check_bundle_output("--out" if out else "BUNDLE", out or bundle)
     config = CalibrateConfig(target_frr, confidence, method, allow_small, add=add)
     loaded, items = Bundle.read(bundle), read_dataset(data, layout).train()
     with open_runner(loaded, backend, bundle, precision) as runner, stage_progress(Console(stderr=True)) as progress:

@@ -130,7 +130,7 @@ def parse_batch(text: str) -> tuple[int, int, int]:
     except ValueError:
         numbers = []
     if len(numbers) not in (1, 3):
-        raise ConfigError(f"batch: got {text!r}, expected one number or three such as 1,2,8")
+        raise ConfigError(f"--batch: got {text!r}, expected one number or three such as 1,2,8")
     first, usual, last = numbers * 3 if len(numbers) == 1 else numbers
     return first, usual, last
 

@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cada_edge.bundle import Bundle
+from cada_edge.cli._outputs import check_output
 from cada_edge.cli._progress import stage_progress
 from cada_edge.cli._runner import Backend, open_describer, open_runner, pick_backend
+from cada_edge.cli._usage import UsageError
 from cada_edge.data.dataset import Dataset
 from cada_edge.data.readers import LAYOUTS, read_dataset
 from cada_edge.evaluation import EvaluateConfig, Evaluation, OperatingPoint, ProductRates
@@ -80,12 +82,14 @@ def evaluate(
     Interrupted, the same command goes on where it stopped; run again, it uses the bundle at --out.
     """
     config = EvaluateConfig(protocol, tuple(target_frr or (0.01, 0.05)))
+    check_output("--report", report)
+    check_output("--json", None if json_file == Path("-") else json_file)
     training = {"detector": detector, "encoder": encoder, "encoder_weights": encoder_weights, "size": size}
     training |= {"iterations": iterations, "device": device, "seed": seed}
     if dataset is None:
         loaded, found = _existing(bundle, data, layout, [root, out, *training.values()])
     elif bundle or data or root is None or layout != "auto":
-        raise typer.BadParameter("--dataset takes --root DIR, and neither BUNDLE, DATA nor --layout")
+        raise UsageError("--dataset: takes --root DIR, and neither BUNDLE, DATA nor --layout")
     else:
         out = out or Path(f"{dataset}.cada")
         report = report or out.with_suffix(".html")
@@ -106,12 +110,14 @@ def evaluate(
 def _existing(bundle: Path | None, data: Path | None, layout: str, others: list[object]) -> tuple[Bundle, Dataset]:
     """A bundle and its data, both as they are."""
     if bundle is None or data is None or any(option is not None for option in others):
-        raise typer.BadParameter("expected BUNDLE and DATA, or --dataset LAYOUT --root DIR with how to train")
+        raise UsageError("BUNDLE DATA: expected BUNDLE and DATA, or --dataset LAYOUT --root DIR with how to train")
     return Bundle.read(bundle), read_dataset(data, layout)
 
 
 def _trained(layout: str, root: Path, training: dict[str, Any], target_frr: float, out: Path) -> tuple[Bundle, Dataset]:
     """A whole data set, and the bundle made from it."""
+    if layout not in LAYOUTS:
+        raise UsageError(f"--dataset: got {layout!r}, expected one of {', '.join(LAYOUTS)}")
     from cada_edge.cli._paper import prepared, train_config  # noqa: PLC0415  # torch: only this way needs it
 
     console = Console(stderr=True, soft_wrap=True)

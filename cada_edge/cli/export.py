@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cada_edge.bundle import MODEL, Bundle
 from cada_edge.cli._export_tables import show_parity, show_precisions
+from cada_edge.cli._outputs import check_bundle_output, check_folder_output, check_output
 from cada_edge.cli._precision import (
     CalibrationImages,
     Int8Depthwise,
@@ -89,6 +90,10 @@ def export(
         raise ConfigError(
             f"--images: got none, but --precision {','.join(wanted)} needs good images; give their folder"
         )
+    target = out or bundle
+    check_bundle_output("--out" if out else "BUNDLE", target)
+    check_folder_output("--report", report)
+    check_output("--onnx", onnx)
     config = ExportConfig(tolerance=Tolerance(score=tolerance, map=tolerance))
     settings = PrecisionConfig(
         calibration_images=calibration_images,
@@ -111,7 +116,6 @@ def export(
         lower: PrecisionReport | None = None
         if wanted and data:
             exported, lower = _add(exported, wanted, data.items, settings, progress=progress, folder=report)
-    target = out or bundle
     exported.write(target)
     if onnx:
         write_atomic(onnx, exported.file(MODEL))
@@ -131,7 +135,7 @@ def _precisions(given: list[str]) -> tuple[Precision, ...]:
     names = [name.strip() for text in given for name in text.split(",")]
     unknown = sorted(set(names) - {"fp32", *known})
     if unknown:
-        raise ConfigError(f"--precision: got {', '.join(unknown)}, expected fp16, int8 or both, fp16,int8")
+        raise ConfigError(f"--precision: got {', '.join(map(repr, unknown))}, expected fp16, int8 or both, fp16,int8")
     return tuple(known[name] for name in known if name in names)
 
 

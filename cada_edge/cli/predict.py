@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from cada_edge.bundle import Bundle
 from cada_edge.cli._runner import Backend, open_runner
@@ -21,6 +20,8 @@ from cada_edge.runtime.judge import Judge, Judgement
 from cada_edge.types import Frame, ImageSpec
 
 _NOT_ALL_OK = 3
+_NAMED = 3  # of the images that could not be judged
+_COLOURS = {"ok": "green", "ng": "red", "undecided": "yellow"}
 
 
 def predict(
@@ -34,38 +35,39 @@ def predict(
 ) -> None:
     """Judge single images and show where they differ.
 
-    Leaves with 0 when every image is ok, 3 when any is ng or undecided, which an image that
-    cannot be read is, and 1 when the bundle cannot be read.
+    Leaves with 0 when every image is ok, 3 when every image was judged and any is not ok, and 1
+    when the bundle or an image cannot be read; the other images are judged all the same.
     """
     checked = Bundle.read(bundle)
     if out is not None:
         _make_folder(out)
     with open_runner(checked, backend, bundle, precision) as runner:
         judge = Judge(runner, checked.manifest.threshold)
-        rows = [_predict_one(judge, runner.spec, index, path, out) for index, path in enumerate(images)]
+        found = [_predict_one(judge, runner.spec, index, path, out) for index, path in enumerate(images)]
+    rows, failures = [row for row, _ in found], [why for _, why in found if why]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
-        _render(rows)
+        _render(rows, out)
+    if failures:
+        raise DataError(f"{len(failures)} of {len(rows)} images could not be judged: {'; '.join(failures[:_NAMED])}")
     if any(row["status"] != "ok" for row in rows):
         raise typer.Exit(_NOT_ALL_OK)
 
 
-def _predict_one(judge: Judge, spec: ImageSpec, index: int, path: Path, out: Path | None) -> dict[str, Any]:
+def _predict_one(
+    judge: Judge, spec: ImageSpec, index: int, path: Path, out: Path | None
+) -> tuple[dict[str, Any], str | None]:
+    """Its row, and why it could not be judged where that is so."""
     try:
         image = read_image(path)
     except DataError as error:  # one bad picture is undecided; the others still get their verdicts
-        return {
-            "image": str(path),
-            "status": "undecided",
-            "score": None,
-            "threshold": None,
-            "reason": str(error),
-            "panel": None,
-        }
+        unread = {"status": "undecided", "score": None, "threshold": None, "reason": str(error), "panel": None}
+        return {"image": str(path), **unread}, str(error)
     now_ns = time.monotonic_ns()
     judgement = judge.judge(Frame(image, "file", index, now_ns, now_ns, name=str(path)))
-    return _row(judgement, None if out is None else _write_panel(out, spec, judgement))
+    failure = None if judgement.error is None else f"{path}: {judgement.error}"
+    return _row(judgement, None if out is None else _write_panel(out, spec, judgement)), failure
 
 
 def _make_folder(out: Path) -> None:
@@ -107,11 +109,14 @@ def _score(judgement: Judgement) -> float | None:
     return float(prediction.score[0])
 
 
-def _render(rows: list[dict[str, Any]]) -> None:
-    table = Table()
-    for name in ("image", "verdict", "score", "threshold", "why", "panel"):
-        table.add_column(name, overflow="fold")
+def _render(rows: list[dict[str, Any]], out: Path | None) -> None:
+    """One line an image, never folded, its path last: to be read in a narrow window and cut by other programs."""
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console.print(f"{'verdict':<9}  {'score':>9}  {'threshold':>9}  image")
     for row in rows:
         score, threshold = (f"{row[key]:.4f}" if row[key] is not None else "-" for key in ("score", "threshold"))
-        table.add_row(row["image"], row["status"], score, threshold, row["reason"], row["panel"] or "-")
-    Console(soft_wrap=True, markup=False).print(table)
+        line = f"{row['status']:<9}  {score:>9}  {threshold:>9}  {row['image']}"
+        why = row["reason"].removeprefix(f"{row['image']}: ")
+        console.print(f"{line}  ({why})" if row["status"] == "undecided" else line, style=_COLOURS[row["status"]])
+    if drawn := sum(row["panel"] is not None for row in rows):
+        console.print(f"{drawn} heatmaps in {out}")

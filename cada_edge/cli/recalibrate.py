@@ -13,6 +13,7 @@ from rich.console import Console
 from cada_edge.bundle import Bundle
 from cada_edge.calibration import CalibrateConfig, CalibrationResult, calibrate, weights_sha256
 from cada_edge.cli._calibration import show, warnings
+from cada_edge.cli._outputs import check_bundle_output
 from cada_edge.cli._progress import stage_progress
 from cada_edge.cli._runner import Backend, open_runner
 from cada_edge.engine_key import Precision
@@ -48,6 +49,8 @@ def recalibrate(
     `good`, and passes that were bad from its `passes` to `bad`. Passes and the good rejects are
     then judged again. Pictures of another model are left out.
     """
+    if not dry_run:
+        check_bundle_output("--out" if out else "BUNDLE", out or bundle)
     loaded = Bundle.read(bundle)
     archived = archived_good(from_archive, weights_sha256(loaded))
     config = _config(loaded, target_frr, confidence, allow_small, add)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cada_edge.cli._outputs import check_output
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.records.parquet import export_parquet
 from cada_edge.runtime.records.read import Filter, Latency, RecordFile, RecordSummary
@@ -37,6 +38,7 @@ def records(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Count, time and list what a line has recorded, also while it runs."""
+    check_output("--parquet", parquet)
     chosen = Filter(_time_us("since", since), _time_us("until", until), station, status)
     with RecordFile(file) as opened:
         summary = opened.summary(chosen, last)
@@ -54,14 +56,15 @@ def _time_us(option: str, text: str | None) -> int | None:
     """Microseconds since 1970. Raises `ConfigError` naming the option."""
     if text is None:
         return None
-    if ago := _AGO.fullmatch(text):
-        moment = datetime.now(timezone.utc) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        return int(moment.timestamp() * 1e6)
     try:
+        if ago := _AGO.fullmatch(text):
+            moment = datetime.now(timezone.utc) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            return int(moment.timestamp() * 1e6)
         # Python 3.10 reads no trailing Z.
         return int(datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text)).timestamp() * 1e6)
     except (ValueError, OverflowError, OSError) as error:
-        raise ConfigError(f"{option}: got {text!r}, expected such as 2026-11-24, 2026-11-24T06:00:00Z or 8h") from error
+        examples = "2026-11-24, 2026-11-24T06:00:00Z or 8h"
+        raise ConfigError(f"--{option}: got {text!r}, expected such as {examples}") from error
 
 
 def _render(summary: RecordSummary, console: Console) -> None:

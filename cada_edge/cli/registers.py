@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from cada_edge.cli._outputs import check_output
+from cada_edge.imaging import write_atomic
 from cada_edge.runtime.register_map import rendered
 
 
@@ -25,8 +27,9 @@ def registers(
     form: Annotated[Form, typer.Option("--format", help="Markdown, CSV for tag import, or JSON.")] = Form.MD,
 ) -> None:
     """Print the words of both blocks, with addresses and meanings, as this version has them."""
+    check_output("--out", out)
     text = rendered(form.value)
     if out is None:
         typer.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8")
+        write_atomic(out, text.encode())

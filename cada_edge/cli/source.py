@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cada_edge.cli._outputs import check_output
+from cada_edge.cli._usage import UsageError
+from cada_edge.errors import ConfigError
 from cada_edge.imaging import write_png
+from cada_edge.protocols import Source
 from cada_edge.runtime.sources.config import SourceConfig
 from cada_edge.runtime.sources.device import TriggerMode
 from cada_edge.runtime.sources.open import open_configured
@@ -25,7 +31,7 @@ def source(
     uri: Annotated[str, typer.Argument(help="As in line.yaml: aravis://GV01, a folder.", show_default=False)],
     *,
     frames: Annotated[int, typer.Option(min=1, max=100_000, help="How many to look at.")] = 20,
-    timeout_s: Annotated[float, typer.Option(min=0.1, help="Give up after so long.")] = 30.0,
+    timeout_s: Annotated[float, typer.Option(min=0.1, max=86400, help="Give up after so long.")] = 30.0,
     trigger: Annotated[TriggerMode, typer.Option(help="What starts an exposure.")] = "free",
     trigger_line: Annotated[str, typer.Option(help="The camera's input, for --trigger hardware.")] = "Line1",
     roi: Annotated[str | None, typer.Option(help="Region x,y,width,height in the camera's pixels.")] = None,
@@ -47,11 +53,14 @@ def source(
         "gain_db": gain_db, "lock_white_balance": lock_white_balance, "roi": _region(roi),
         "quality": {} if quality else None,
     }  # fmt: skip
-    config = validated(SourceConfig, section, "source")
+    check_output("--sheet", sheet)
+    check_output("--flat-field", flat_field)
+    with _from_the_command_line():
+        config = validated(SourceConfig, section, "source")
+        opened = open_configured(config if flat_field is None else _as_it_comes(config))
     if flat_field is not None:
-        _record_flat_field(config, frames, timeout_s, flat_field)
+        _record_flat_field(opened, frames, timeout_s, flat_field)
         return
-    opened = open_configured(config)
     try:
         found = survey(opened, frames, timeout_s)
     finally:
@@ -72,14 +81,36 @@ def _region(text: str | None) -> dict[str, int] | None:
         return None
     parts = text.split(",")
     if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
-        raise typer.BadParameter(f"got {text!r}, expected x,y,width,height in pixels", param_hint="--roi")
+        raise UsageError(f"--roi: got {text!r}, expected x,y,width,height in pixels")
     return dict(zip(("x", "y", "width", "height"), map(int, parts), strict=True))
 
 
-def _record_flat_field(config: SourceConfig, frames: int, timeout_s: float, path: Path) -> None:
-    """The mean of whole pictures as the camera gives them, checked as a line would check it."""
-    whole = config.model_copy(update={"roi": None, "rotate": 0, "quality": None})
-    opened = open_configured(whole)
+@contextmanager
+def _from_the_command_line() -> Iterator[None]:
+    """Whatever setting is wrong was given there: name the option. Raises `UsageError`."""
+    try:
+        yield
+    except ConfigError as error:
+        lines = [line.removeprefix("source: ").partition(": ") for line in str(error).splitlines()]
+        raise UsageError("; ".join(f"{_option(field)}{colon}{rest}" for field, colon, rest in lines)) from error
+
+
+def _option(field: str) -> str:
+    """``--roi width`` for ``roi.width``; what is no field stays as it is."""
+    name, _, rest = field.partition(".")
+    if name == "uri":
+        return "URI"
+    known = name in SourceConfig.model_fields
+    return f"--{name.replace('_', '-')} {rest}".rstrip() if known else field
+
+
+def _as_it_comes(config: SourceConfig) -> SourceConfig:
+    """For a flat field, which is of the camera's own pictures."""
+    return config.model_copy(update={"roi": None, "rotate": 0, "quality": None})
+
+
+def _record_flat_field(opened: Source, frames: int, timeout_s: float, path: Path) -> None:
+    """The mean of whole pictures as the camera gives them, checked as a line would check it; closes `opened`."""
     try:
         seen = [frame.image for frame in pictures(opened, frames, timeout_s) if frame.image is not None]
     finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 from rich.console import Console
 
 from cada_edge.cli._progress import stage_progress
+from cada_edge.cli._usage import UsageError
 
 if TYPE_CHECKING:
     from cada_edge.bundle import Bundle
@@ -103,21 +106,23 @@ def train(
         config = base.settings(**steps, **rest)
     else:
         strides_used = _strides(strides) if strides else trained_class(detector).default_strides
-        config = TrainConfig.of_kind(
-            detector,
-            parse_settings(settings or []),
-            size_hw=(size, size),
-            resize=resize,
-            encoder=EncoderConfig(encoder, strides_used, encoder_weights),
-            augment=AugmentConfig(
-                copies=augment_copies,
-                rotate_deg=rotate_deg,
-                flip_horizontal=flip_horizontal,
-                flip_vertical=flip_vertical,
-            ),
-            fit=fit_config(detector, **steps),
-            **rest,
-        )
+        wanted_settings = parse_settings(settings or [])
+        with _named_by_set(wanted_settings):
+            config = TrainConfig.of_kind(
+                detector,
+                wanted_settings,
+                size_hw=(size, size),
+                resize=resize,
+                encoder=EncoderConfig(encoder, strides_used, encoder_weights),
+                augment=AugmentConfig(
+                    copies=augment_copies,
+                    rotate_deg=rotate_deg,
+                    flip_horizontal=flip_horizontal,
+                    flip_vertical=flip_vertical,
+                ),
+                fit=fit_config(detector, **steps),
+                **rest,
+            )
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
     dataset = _dataset(data, layout, console)
     bundle = _train(config, base, dataset, out, console)
@@ -178,14 +183,13 @@ def _discard(out: Path) -> None:
 
 
 def _earlier(extend: Path, context: typer.Context) -> Bundle:
-    """The bundle to extend. Raises `ConfigError` for settings that cannot change from it to its extension."""
+    """The bundle to extend. Raises `UsageError` for settings that cannot change from it to its extension."""
     from cada_edge.bundle import Bundle  # noqa: PLC0415
-    from cada_edge.errors import ConfigError  # noqa: PLC0415
 
     given = [name for name in _FIXED_BY_BASE if _was_given(context, name)]
     if given:
         options = ", ".join(_OPTION_NAMES.get(name, f"--{name.replace('_', '-')}") for name in given)
-        raise ConfigError(f"{options}: fixed by the bundle that --extend names; leave them out, or train afresh")
+        raise UsageError(f"{options}: fixed by the bundle that --extend names; leave them out, or train afresh")
     return Bundle.read(extend)
 
 
@@ -220,8 +224,25 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
         try:
             found[name] = json.loads(value)
         except ValueError as error:
-            raise ConfigError(f"--set {pair!r}: expected NAME=VALUE, VALUE in JSON, such as width=32") from error
+            raise ConfigError(f"--set: got {pair!r}, expected NAME=VALUE, VALUE in JSON, such as width=32") from error
     return found
+
+
+@contextmanager
+def _named_by_set(settings: dict[str, Any]) -> Iterator[None]:
+    """Name a detector's setting that is wrong as the option that gave it. Raises `ConfigError`."""
+    from cada_edge.errors import ConfigError  # noqa: PLC0415
+
+    try:
+        yield
+    except ConfigError as error:
+        field, colon, rest = str(error).partition(": ")
+        _, dot, name = field.rpartition(".")
+        if dot and name in settings:
+            raise ConfigError(f"--set {name}{colon}{rest}") from error
+        if rest.startswith("unknown keys"):
+            raise ConfigError(f"--set{colon}{rest}") from error
+        raise
 
 
 def _strides(text: str) -> tuple[int, ...]:

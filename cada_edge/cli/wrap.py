@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from cada_edge.cli._progress import stage_progress
+from cada_edge.cli._usage import UsageError
 from cada_edge.cli.train import check_out, supported_rate
 from cada_edge.data.dataset import check, scan
 from cada_edge.errors import ConfigError
@@ -118,7 +119,7 @@ def _normalisation(
     """Mean and std in the graph's channel order; empty where nothing was said."""
     if pixels is not None:
         if mean is not None or std is not None:
-            raise ConfigError("--pixels already says mean and std; give it, or --mean and --std")
+            raise UsageError("--pixels: already says mean and std; give it, or --mean and --std")
         named_mean, named_std = (triple[::-1] if bgr else triple for triple in _PIXELS[pixels])
         return {"mean": named_mean, "std": named_std}
     given: dict[Literal["mean", "std"], str | None] = {"mean": mean, "std": std}

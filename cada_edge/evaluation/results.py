@@ -40,11 +40,10 @@ class EvaluateConfig:
             raise ConfigError(f"protocol: got {self.protocol!r}, expected 'absolute', 'model' or 'separate'")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size: got {self.batch_size}, expected an integer >= 1")
-        rates = (*self.targets_frr, self.confidence)
-        if not self.targets_frr or not all(math.isfinite(rate) and 0 < rate < 1 for rate in rates):
-            raise ConfigError(
-                f"targets_frr, confidence: got {self.targets_frr}, {self.confidence}, expected numbers in (0, 1)"
-            )
+        for name, rates in (("targets_frr", self.targets_frr), ("confidence", (self.confidence,))):
+            if not rates or not all(math.isfinite(rate) and 0 < rate < 1 for rate in rates):
+                told = ", ".join(map(str, rates)) or "nothing"
+                raise ConfigError(f"EvaluateConfig.{name}: got {told}, expected numbers between 0 and 1, such as 0.01")
 
 
 @dataclass(frozen=True)

@@ -124,13 +124,13 @@ def _feature_layout(config: EncoderConfig) -> tuple[list[int], list[int]]:
         with torch.device("meta"):  # only the layout is wanted
             probe = timm.create_model(config.name, features_only=True, pretrained=False)
     except (RuntimeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"EncoderConfig.name: timm cannot build features of {config.name!r}: {error}") from error
+        raise ConfigError(f"EncoderConfig.name: got {config.name!r}, which timm cannot build: {error}") from error
     # Hierarchical transformers may repeat a stride; the last map of a stride is the richest.
     infos: list[dict[str, Any]] = probe.feature_info.get_dicts()  # type: ignore[union-attr, operator]  # timm is untyped
     by_stride = {info["reduction"]: (info["num_chs"], i) for i, info in enumerate(infos)}
     missing = [s for s in config.strides if s not in by_stride]
     if missing:
-        raise ConfigError(f"EncoderConfig.strides: {config.name} has strides {sorted(by_stride)}, not {missing}")
+        raise ConfigError(f"EncoderConfig.strides: got {missing}, but {config.name} has {sorted(by_stride)}")
     return [by_stride[s][0] for s in config.strides], [by_stride[s][1] for s in config.strides]
 
 
@@ -190,7 +190,7 @@ def _from_hub(name: str) -> Path:
 
 def _from_file(config: EncoderConfig, path: Path, net: nn.Module) -> dict[str, Tensor]:
     if not path.is_file():
-        raise DataError(f"encoder weights {path} do not exist")
+        raise DataError(f"encoder weights {path} do not exist; check the path")
     if path.suffix != ".safetensors":
         raise DataError(f"encoder weights {path}: only .safetensors files are read, got {path.suffix or 'no suffix'!r}")
     _refuse_larger_sibling(config, path)

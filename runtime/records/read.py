@@ -113,7 +113,8 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         if not path.is_file():
-            raise DataError(f"{path}: there is no such file of records")
+            found = "is a folder" if path.is_dir() else "there is no such file"
+            raise DataError(f"{path}: {found}; give the file that sinks.records.sqlite in line.yaml names")
         self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)
         self._connection.row_factory = sqlite3.Row
         try:

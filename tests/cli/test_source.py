@@ -80,8 +80,8 @@ def test_the_contact_sheet_holds_every_picture(folder: Path, tmp_path: Path) -> 
     ("options", "code", "words"),
     [
         (["--roi", "1,2,3"], 2, "x,y,width,height"),
-        (["--rotate", "45"], 1, "rotate: got 45"),
-        (["--trigger", "software"], 1, "trigger cannot be set"),
+        (["--rotate", "45"], 2, "--rotate: got 45"),
+        (["--trigger", "software"], 2, "trigger cannot be set"),
         (["--roi", "0,0,9000,9000"], 1, "set a smaller roi"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from cada_edge.data.dataset import Dataset, check, scan
 from cada_edge.data.readers import LAYOUTS, read_dataset
-from cada_edge.errors import DataError
+from cada_edge.errors import ConfigError, DataError
 from cada_edge.evaluation.masks import united_mask
 
 Draw = Callable[[Iterable[str]], None]
@@ -97,7 +97,7 @@ def test_a_folder_of_something_else_says_what_was_expected_and_found(mvtec: Path
 
 def test_an_unknown_layout_lists_the_known_ones(mvtec: Path) -> None:
     """A slip of the pen is answered with every layout there is."""
-    with pytest.raises(DataError, match=rf"layout 'mvtec' is unknown; expected one of {', '.join(LAYOUTS)}"):
+    with pytest.raises(ConfigError, match=rf"layout: got 'mvtec', expected one of {', '.join(LAYOUTS)}"):
         read_dataset(mvtec, "mvtec")
 
 

@@ -210,13 +210,14 @@ def test_predict_before_calibration_shows_scores_without_a_verdict(tmp_path: Pat
 
 
 def test_predict_judges_the_others_beside_an_image_it_cannot_read(tmp_path: Path, cada_edge: Program) -> None:
-    """An unreadable picture is undecided, with its reason; the pictures beside it still get verdicts."""
+    """An unreadable picture is undecided and an error, not a bad part; the pictures beside it still get verdicts."""
     write_line(tmp_path)
     (tmp_path / "x.png").write_bytes(b"x")
     good = tmp_path / "images" / "0.png"
     done = cada_edge("predict", tmp_path / "line.cada", tmp_path / "x.png", good, "--json")
     broken, judged = json.loads(done.stdout)
-    assert done.returncode == 3
+    assert done.returncode == 1
+    assert f"error: 1 of 2 images could not be judged: {tmp_path / 'x.png'}: " in done.stderr
     assert (broken["status"], "x.png" in broken["reason"]) == ("undecided", True)
     assert judged["score"] is not None
 

@@ -147,8 +147,8 @@ def test_pixels_and_mean_exclude_each_other(
     """Two ways of saying what the graph is fed are an error, not a guess."""
     arguments = ["wrap", str(save(make_graph())), str(tiny_line.root), "--out", str(tmp_path / "l.cada")]
     result = CliRunner().invoke(app.build("wrap"), [*arguments, "--pixels", "unit", "--mean", "1,2,3"])
-    assert result.exit_code == 1
-    assert "--pixels already says" in result.stderr
+    assert result.exit_code == 2
+    assert "--pixels: already says" in result.stderr
 
 
 def test_wrong_options_are_named(make_graph: Make, make_bundle: MakeBundle) -> None:

@@ -11,7 +11,7 @@ from cada_edge.data.readers.folders import FOLDER_LAYOUTS, list_folders
 from cada_edge.data.readers.manifest import list_manifest
 from cada_edge.data.readers.real_iad import list_real_iad
 from cada_edge.data.readers.visa import list_visa
-from cada_edge.errors import DataError
+from cada_edge.errors import ConfigError, DataError
 
 
 def read_dataset(root: Path, layout: str = "auto", progress: Callable[[int, int], None] | None = None) -> Dataset:
@@ -23,12 +23,13 @@ def read_dataset(root: Path, layout: str = "auto", progress: Callable[[int, int]
         progress: called with (images hashed, images in all).
 
     Raises:
-        DataError: unknown layout, or `root` does not follow it: what was expected where, and
+        ConfigError: unknown layout.
+        DataError: `root` does not follow it: what was expected where, and
             what was found. A file that a split names and that is not there, by name.
     """
     reader = _READERS.get(layout)
     if reader is None:
-        raise DataError(f"layout {layout!r} is unknown; expected one of {', '.join(LAYOUTS)}")
+        raise ConfigError(f"layout: got {layout!r}, expected one of {', '.join(LAYOUTS)}")
     return reader(Path(root)).hashed(progress)
 
 

@@ -169,7 +169,7 @@ def test_times_are_understood(path: Path, since: str, count: int) -> None:
 def test_times_that_are_none_are_refused(path: Path, since: str) -> None:
     """The message names the option and gives examples."""
     done = CliRunner().invoke(build("records"), ["records", str(path), "--since", since])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert f"error: --since: got {since!r}, expected such as" in done.stderr
 
 
