@@ -9,11 +9,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cada_edge.evaluation.results import AlignmentName
 
 GOOD, DEFECT, INK, FAINT, SOFT = "#1f7a8c", "#d1495b", "#22303c", "#dfe5ea", "#9aa5b1"
 BAND = "#f5f7f9"
+_TICKS = 5  # at most so many steps: panels are narrow
 TITLES: dict[AlignmentName, str] = {
     "raw": "raw: no alignment",
     "class-aware": "class-aware: labels in training and test",
@@ -43,6 +45,8 @@ def rows_of(axis: Axes, names: Iterable[str]) -> None:
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", color=FAINT, lw=0.7)
     axis.set_axisbelow(True)
+    axis.xaxis.set_major_locator(MaxNLocator(_TICKS, steps=[1, 2, 5, 10]))
+    axis.ticklabel_format(axis="x", style="plain", useOffset=False)  # scores as they are, not what to add to 1.16
 
 
 def title(axis: Axes, text: str) -> None:

@@ -121,7 +121,8 @@ def _whiskers(axis: Axes, order: Sequence[str], panel: Panel) -> None:
     axis.axvline(100 * target, color=INK, lw=1.2, ls=(0, (4, 2)), zorder=2)
     ends = [rates.frr_interval[1] for rates in ours.values() if rates.frr_interval]
     seen = [rates.frr or 0.0 for rates in before.values()]
-    axis.set_xlim(-1, min(101, 100 * _MARGIN * max([2 * target, *ends, *seen])))
+    high = min(101, 100 * _MARGIN * max([2 * target, *ends, *seen]))
+    axis.set_xlim(-0.02 * high, high)  # room for a point at 0, none for a share below it
 
 
 def _whisker(axis: Axes, row: int, rates: ProductRates, target_frr: float) -> None:

@@ -75,7 +75,8 @@ def _table(one: Samples) -> str:
         row = "".join(f"<td>{cell}</td>" for cell in cells(name, summary))
         rows.append(f'<tr class="{"total" if name == TOTAL else ""}">{row}</tr>')
     body = f"<div class=wide><table><tr>{head}</tr>{''.join(rows)}</table></div>"
-    return f"<h2>{escape(one.name)}</h2>{body}<p>{one.fps:.1f} frames a second; {escape(str(one.verdicts))}</p>"
+    verdicts = ", ".join(f"{count} {status}" for status, count in sorted(one.verdicts.items()))
+    return f"<h2>{escape(one.name)}</h2>{body}<p>{one.fps:.1f} frames a second; {escape(verdicts)}</p>"
 
 
 def _ratios(ratios: Mapping[str, Mapping[str, float]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +14,7 @@ from cada_edge.runtime.benchmark.stats import Float64Array
 WIDTH, HEIGHT = 720, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 28, 14, 40
 _BINS, _COLUMNS, _STEPS = 60, 600, 200
+_MARKS, _SLACK = 6, 1e-9  # steps at most; of a step, for sums that are not exact
 
 Scale = Callable[[float], float]
 
@@ -40,18 +42,32 @@ class _Axis:
         scale: value to pixel.
         ends: lowest and highest value or, with `every`, each that is marked: a power of ten of the tail.
         unit: for people.
+        every: mark each of `ends`.
+        whole: what is counted has no halves.
     """
 
     scale: Scale
     ends: tuple[float, ...]
     unit: str
     every: bool = False
+    whole: bool = False
 
     def shown(self) -> list[float]:
         """Values with a mark."""
         if self.every:
             return list(self.ends)
-        return [float(value) for value in np.linspace(self.ends[0], self.ends[-1], 6)]
+        return round_marks(self.ends[0], self.ends[-1], least=1.0 if self.whole else 0.0)
+
+
+def round_marks(low: float, high: float, least: float = 0.0) -> list[float]:
+    """At most seven multiples of 1, 2 or 5 times a power of ten from `low` to `high`, `least` apart; `low` for none."""
+    span = high - low
+    if span <= 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span / _MARKS))
+    step = max(least, next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= _MARKS))
+    first, last = math.ceil(low / step - _SLACK), math.floor(high / step + _SLACK)
+    return [number * step for number in range(first, last + 1)] or [low]
 
 
 def histogram(series: Sequence[Series]) -> str:
@@ -65,7 +81,9 @@ def histogram(series: Sequence[Series]) -> str:
     y = _scale(0, max(1, most), HEIGHT - _BOTTOM, _TOP)
     shapes = [_bars(i, edges, count, x, y) for i, count in enumerate(counts)]
     return _chart(
-        shapes, _axes(_Axis(x, (float(edges[0]), float(edges[-1])), "ms"), _Axis(y, (0, most), "frames")), series
+        shapes,
+        _axes(_Axis(x, (float(edges[0]), float(edges[-1])), "ms"), _Axis(y, (0, most), "frames", whole=True)),
+        series,
     )
 
 
@@ -136,10 +154,10 @@ def _axes(across: _Axis, up: _Axis) -> str:
     for value in across.shown():
         at = across.scale(value)
         parts.append(f'<path class="tick" d="M{at:.1f} {bottom}v4"/>')
-        parts.append(f'<text x="{at:.1f}" y="{bottom + 17}" text-anchor="middle">{value:.4g}</text>')
+        parts.append(f'<text x="{at:.1f}" y="{bottom + 17}" text-anchor="middle">{value:.6g}</text>')
     for value in up.shown():
         at = up.scale(value)
-        text = f"{100 * (1 - 10.0**-value):.6g}%" if up.every else f"{value:.4g}"
+        text = f"{100 * (1 - 10.0**-value):.6g}%" if up.every else f"{value:.6g}"
         parts.append(f'<path class="grid" d="M{_LEFT} {at:.1f}H{WIDTH - _RIGHT}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{text}</text>')
     parts.append(f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(across.unit)}</text>')

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from cada_edge.bundle import Bundle
@@ -15,6 +16,7 @@ from cada_edge.cli.evaluate import show
 from cada_edge.data.dataset import Dataset
 from cada_edge.errors import DataError
 from cada_edge.evaluation import EvaluateConfig, Evaluation, evaluate
+from cada_edge.evaluation.drawing import rows_of
 from cada_edge.evaluation.gallery import gallery
 from cada_edge.evaluation.report import render, shown_point, write_report
 from cada_edge.protocols import Runner
@@ -91,3 +93,15 @@ def test_the_table_shows_every_alignment(found: Evaluation) -> None:
         show(found, console)
     text = captured.get()
     assert all(name in text for name in ("raw", "class-aware", "cada", "Gap closure: 100 %", "Absolute-unified"))
+
+
+def test_axes_of_scores_are_marked_at_few_round_numbers() -> None:
+    """Scores that differ in the third place stand as they are, not as what to add to 1.16."""
+    axis = Figure().subplots()
+    rows_of(axis, ["gear"])
+    axis.plot([1.1601, 1.1647], [0, 0])
+    axis.figure.canvas.draw()
+    told = [label.get_text() for label in axis.get_xticklabels()]
+    assert {"1.160", "1.162", "1.164"} <= set(told)
+    assert len(told) <= 7
+    assert axis.xaxis.get_offset_text().get_text() == ""

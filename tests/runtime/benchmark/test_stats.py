@@ -9,6 +9,7 @@ from cada_edge.errors import ConfigError
 from cada_edge.runtime.benchmark.budget import Budget
 from cada_edge.runtime.benchmark.page import cells
 from cada_edge.runtime.benchmark.stats import QUANTILES, needed, ratio, stated, summarise
+from cada_edge.runtime.benchmark.svg import round_marks
 
 TIMES = st.lists(st.integers(1, 10**10), min_size=1, max_size=400)
 
@@ -98,3 +99,28 @@ def test_a_budget_is_compared_with_its_own_statistic() -> None:
     assert not Budget.parse("0.151s@max", 300).kept(found)
     with pytest.raises(ConfigError, match="2995"):
         Budget.parse("20ms@p99.9", 300)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "marks"),
+    [
+        (0, 7, [0, 2, 4, 6]),
+        (3.127, 4.02, [3.2, 3.4, 3.6, 3.8, 4.0]),
+        (123.41, 123.46, [123.41, 123.42, 123.43, 123.44, 123.45, 123.46]),
+        (5, 5, [5]),
+    ],
+)
+def test_axes_are_marked_at_round_numbers(low: float, high: float, marks: list[float]) -> None:
+    """Nobody reads an axis of 3.127, 3.306, 3.484."""
+    assert round_marks(low, high) == pytest.approx(marks)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_marks_lie_on_the_axis_and_are_few(low: float, span: float) -> None:
+    """At most seven, in order, none beyond the ends; what is counted has no halves."""
+    for least in (0.0, 1.0):
+        marks = round_marks(low, low + span, least)
+        assert 1 <= len(marks) <= 7
+        assert marks == sorted(marks)
+        assert marks[0] >= low - 1e-6 * max(span, 1e-3)
+        assert marks[-1] <= low + span + 1e-6 * max(span, 1e-3)
