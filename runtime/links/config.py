@@ -20,7 +20,8 @@ Device = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^/")]
 Tag = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_.:]*$")]
 NodeTemplate = Annotated[str, Field(min_length=1, max_length=500, pattern=r"\{field\}")]
 Baud = Annotated[int, Field(ge=300, le=4_000_000)]
-Line = Annotated[int, Field(ge=0, le=1023)]
+LAST_LINE = 1023
+Line = Annotated[int, Field(ge=0, le=LAST_LINE)]
 
 
 class LinkBase(Strict):

@@ -16,10 +16,11 @@ from cada_edge.runtime.registers import ResultFlag, StatusBlock, StatusFlag, dec
 
 def open_pins(config: DigitalConfig) -> Pins:
     """The lines of `config` by its driver. Raises `OSError`."""
-    outputs, inputs = (
-        output_lines(config),
-        [line for line in (config.trigger_line, config.ack_line) if line is not None],
-    )
+    return take_pins(config, output_lines(config), input_lines(config))
+
+
+def take_pins(config: DigitalConfig, outputs: Sequence[int], inputs: Sequence[int]) -> Pins:
+    """These lines of the chip of `config`, by its driver. Raises `OSError`."""
     if config.driver == "gpiod":
         from cada_edge.runtime.links.pins_gpiod import GpiodPins  # noqa: PLC0415  # its package is an extra
 
@@ -30,16 +31,22 @@ def open_pins(config: DigitalConfig) -> Pins:
 
 
 def output_lines(config: DigitalConfig) -> list[int]:
-    """The lines that are driven."""
+    """The lines that the station drives."""
     lines = (config.pass_line, config.valid_line, config.ready_line, config.busy_line, config.healthy_line)
     return [line for line in lines if line is not None]
+
+
+def input_lines(config: DigitalConfig) -> list[int]:
+    """The lines that the PLC drives."""
+    return [line for line in (config.trigger_line, config.ack_line) if line is not None]
 
 
 class DigitalLink:
     """Shows a station on wires, and takes trigger and acknowledgement from wires.
 
     A pulse ends with the first call after its time, so that it may be longer by one poll. It ends at
-    once when its result is withdrawn.
+    once when its result is withdrawn. A level ends when its result is withdrawn or the next part is under way,
+    so that a PLC which does not acknowledge never takes it for the answer to its next trigger.
 
     Args:
         config: which wires.
@@ -58,12 +65,13 @@ class DigitalLink:
         self._pins: Pins | None = None
         self._pending, self._block = PendingControl(), StatusBlock()
         self._told: int | None = None
+        self._over: int | None = None  # the result that stood when the next part was taken
         self._pulse_until_ns = 0
 
     def open(self) -> None:
         """Take the lines, every output inactive. Raises `LinkError`."""
         self._pending, self._block = PendingControl(), StatusBlock()
-        self._told, self._pulse_until_ns = None, 0
+        self._told, self._over, self._pulse_until_ns = None, None, 0
         try:
             self._pins = self._make(self._config)
         except (OSError, ValueError) as error:
@@ -73,7 +81,9 @@ class DigitalLink:
 
     def write_status(self, words: Sequence[int]) -> None:
         """Set every output to what the block says now. Raises `LinkError`."""
-        self._block = decode(words)
+        before, self._block = self._block, decode(words)
+        if StatusFlag.BUSY in self._block.flags & ~before.flags and self._block.seq == self._told:
+            self._over = self._told
         if StatusFlag.RESULTS_VALID in self._block.flags and self._block.seq != self._told:
             self._told = self._block.seq
             self._pulse_until_ns = self._clock_ns() + self._config.pulse_ms * 1_000_000
@@ -89,11 +99,11 @@ class DigitalLink:
             edges = self._opened().edges()
         except OSError as error:
             raise LinkError(f"{self._peer}: read: {error}") from error
-        for line, rose in edges:
-            if line == config.trigger_line:
-                self._pending.trigger(on=rose)
-            elif line == config.ack_line:
-                self._pending.ack(on=rose)
+        for edge in edges:
+            if edge.line == config.trigger_line:
+                self._pending.trigger(on=edge.rose)
+            elif edge.line == config.ack_line:
+                self._pending.ack(on=edge.rose)
         return encode_control(self._pending.take())
 
     def close(self) -> None:
@@ -110,6 +120,8 @@ class DigitalLink:
         valid = StatusFlag.RESULTS_VALID in flags and StatusFlag.ONLINE in flags
         if config.mode == "pulse":
             valid = valid and self._clock_ns() < self._pulse_until_ns
+        else:
+            valid = valid and self._block.seq != self._over
         levels = {
             config.pass_line: valid and ResultFlag.PASS in self._block.result,
             config.valid_line: valid,

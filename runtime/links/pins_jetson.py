@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from Jetson import GPIO
+
+from cada_edge.runtime.links.pins import Edge
 
 
 class JetsonPins:
@@ -18,13 +21,15 @@ class JetsonPins:
     """
 
     def __init__(self, outputs: Sequence[int], inputs: Sequence[int]) -> None:
-        self._pins = [*outputs, *inputs]
+        self._pins, self._inputs = [*outputs, *inputs], list(inputs)
         try:
             GPIO.setmode(GPIO.BOARD)
-            GPIO.setup(list(outputs), GPIO.OUT, initial=GPIO.LOW)
+            if outputs:
+                GPIO.setup(list(outputs), GPIO.OUT, initial=GPIO.LOW)
             if inputs:
                 GPIO.setup(list(inputs), GPIO.IN)
-            self._levels = {pin: bool(GPIO.input(pin)) for pin in inputs}
+            self._looked_ns = time.monotonic_ns()
+            self._levels = self.levels()
         except (RuntimeError, ValueError) as error:
             raise OSError(f"Jetson.GPIO: {error}") from error
 
@@ -32,10 +37,16 @@ class JetsonPins:
         """Set outputs, one after the other in the order given."""
         GPIO.output(list(active), [GPIO.HIGH if on else GPIO.LOW for on in active.values()])
 
-    def edges(self) -> Sequence[tuple[int, bool]]:
+    def levels(self) -> dict[int, bool]:
+        """Whether each input is active, one after the other."""
+        return {pin: bool(GPIO.input(pin)) for pin in self._inputs}
+
+    def edges(self) -> Sequence[Edge]:
         """Inputs whose level is not the one of the last call."""
-        levels = {pin: bool(GPIO.input(pin)) for pin in self._levels}
-        changed = [(pin, level) for pin, level in levels.items() if level != self._levels[pin]]
+        before_ns, self._looked_ns = self._looked_ns, time.monotonic_ns()
+        levels = self.levels()
+        at_ns = time.monotonic_ns()
+        changed = [Edge(pin, level, at_ns, before_ns) for pin, level in levels.items() if level != self._levels[pin]]
         self._levels = levels
         return changed
 

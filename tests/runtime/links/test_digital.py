@@ -16,6 +16,7 @@ from cada_edge.errors import LinkError
 from cada_edge.runtime.control import ControlFlag, decode_control
 from cada_edge.runtime.links.config import DigitalConfig
 from cada_edge.runtime.links.digital import DigitalLink
+from cada_edge.runtime.links.pins import Edge
 from cada_edge.runtime.registers import OfflineReason, ResultFlag, StatusFlag, decode, encode, safe
 
 PASS, VALID, READY, BUSY, HEALTHY, TRIGGER, ACK = range(7)
@@ -25,8 +26,8 @@ class Chip:
     """Wires that remember what they were set to; `fails` unplugs them."""
 
     def __init__(self) -> None:
-        self.levels = dict.fromkeys(range(7), False)
-        self.came: list[tuple[int, bool]] = []
+        self.out = dict.fromkeys(range(7), False)
+        self.came: list[tuple[int, bool]] = []  # edges of inputs
         self.taken = self.fails = False
         self.now_ns = 0
 
@@ -34,14 +35,18 @@ class Chip:
         """Set wires."""
         if self.fails:
             raise OSError("unplugged")
-        self.levels.update(active)
+        self.out.update(active)
 
-    def edges(self) -> Sequence[tuple[int, bool]]:
+    def levels(self) -> Mapping[int, bool]:
+        """Inputs as they are."""
+        return {TRIGGER: False, ACK: False}
+
+    def edges(self) -> Sequence[Edge]:
         """Edges since the last call."""
         if self.fails:
             raise OSError("unplugged")
         came, self.came = self.came, []
-        return came
+        return [Edge(line, rose, self.now_ns, self.now_ns) for line, rose in came]
 
     def close(self) -> None:
         """Let go."""
@@ -66,15 +71,15 @@ def test_a_pass_is_one_pulse() -> None:
     chip = Chip()
     link = _link(chip, pulse_ms=20)
     link.write_status(pattern(1))
-    assert chip.levels[PASS]
-    assert chip.levels[VALID]
+    assert chip.out[PASS]
+    assert chip.out[VALID]
     chip.now_ns = 20_000_000
     link.read_control()
-    assert not chip.levels[PASS]
+    assert not chip.out[PASS]
     link.write_status(pattern(1))
-    assert not chip.levels[PASS]
+    assert not chip.out[PASS]
     link.write_status(pattern(2))
-    assert chip.levels[PASS]
+    assert chip.out[PASS]
 
 
 def test_everything_else_leaves_pass_inactive() -> None:
@@ -84,10 +89,10 @@ def test_everything_else_leaves_pass_inactive() -> None:
     block = decode(pattern(1))
     for bits in (ResultFlag.FAIL, ResultFlag.UNKNOWN, ResultFlag.LATE):
         link.write_status(encode(replace(block, result=ResultFlag.REJECT | bits)))
-        assert (chip.levels[PASS], chip.levels[VALID]) == (False, True)
+        assert (chip.out[PASS], chip.out[VALID]) == (False, True)
     for off in (StatusFlag.RESULTS_VALID, StatusFlag.ONLINE):
         link.write_status(encode(replace(block, flags=block.flags & ~off)))
-        assert (chip.levels[PASS], chip.levels[VALID]) == (False, False)
+        assert (chip.out[PASS], chip.out[VALID]) == (False, False)
 
 
 def test_a_withdrawn_pass_ends_its_pulse() -> None:
@@ -96,8 +101,25 @@ def test_a_withdrawn_pass_ends_its_pulse() -> None:
     link = _link(chip, pulse_ms=1000)
     link.write_status(pattern(1))
     link.write_status(encode(safe(decode(pattern(1)), OfflineReason.PIPELINE_STALLED)))
-    assert not chip.levels[PASS]
-    assert not chip.levels[HEALTHY]
+    assert not chip.out[PASS]
+    assert not chip.out[HEALTHY]
+
+
+def test_a_level_ends_when_the_next_part_is_under_way() -> None:
+    """A PLC that does not acknowledge never sees the last part's PASS stand beside BUSY, nor come back after it."""
+    chip = Chip()
+    link = _link(chip, mode="level")
+    block = decode(pattern(1))
+    link.write_status(pattern(1))
+    link.write_status(encode(replace(block, heartbeat=2)))
+    assert chip.out[PASS]
+    assert chip.out[VALID]
+    for flags in (block.flags | StatusFlag.BUSY, block.flags):
+        link.write_status(encode(replace(block, flags=flags)))
+        assert not chip.out[PASS]
+        assert not chip.out[VALID]
+    link.write_status(pattern(2))
+    assert chip.out[PASS]
 
 
 def test_closing_leaves_every_wire_at_rest() -> None:
@@ -105,10 +127,10 @@ def test_closing_leaves_every_wire_at_rest() -> None:
     chip = Chip()
     link = _link(chip, mode="level")
     link.write_status(pattern(1))
-    assert chip.levels[HEALTHY]
+    assert chip.out[HEALTHY]
     link.close()
     link.close()
-    assert not any(chip.levels.values())
+    assert not any(chip.out.values())
     assert not chip.taken
 
 
