@@ -12,10 +12,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cada_edge.errors import ConfigError, LinkError
+from cada_edge.errors import LinkError
+from cada_edge.runtime.plc_sim.fit import fitted
 from cada_edge.runtime.plc_sim.player import Misbehaviour, Plan
 from cada_edge.runtime.plc_sim.rules import Terms, Violation
 from cada_edge.runtime.plc_sim.session import Game, play
+from cada_edge.runtime.plc_sim.wire_names import EXAMPLE
 from cada_edge.runtime.plc_sim.wires import config_of, make_wire
 
 _NS_PER_MS = 1_000_000
@@ -35,14 +37,14 @@ class LinkKind(str, Enum):
     LOGIX = "logix"
     ADS = "ads"
     SERIAL_LINE = "serial-line"
-    DIGITAL = "digital"  # refused, with the reason
+    DIGITAL = "digital"
 
 
 _PLACE = (
     "HOST where the station listens (*-server) or where to listen for it (modbus-tcp, s7, logix, ads); for opcua a URL "
-    "or a host; else the serial port."
+    "or a host; for digital the GPIO chip at the PLC's end; else the serial port."
 )
-_LINK = "Kind of the link in line.yaml. The PLC polls the *-servers; the others write into it. Not played: digital."
+_LINK = "Kind of the link in line.yaml. The PLC polls the *-servers; the others write into it."
 _PORT = "TCP port; unless said that of the kind: 502, 4840, 102 or 44818. That of ads cannot be chosen."
 _STATION, _PLC, _END = "The link, as line.yaml has it", "What the PLC does", "When to end, and how to tell"
 
@@ -88,6 +90,23 @@ def plc_sim(
     ] = None,
     parity: Annotated[
         str | None, typer.Option(help="Serial: E, O or N [modbus-rtu E, serial-line N].", rich_help_panel=_STATION)
+    ] = None,
+    wires: Annotated[
+        str | None,
+        typer.Option(help=f"Digital: the lines at the PLC's end, as in {EXAMPLE}.", rich_help_panel=_STATION),
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="Digital: pulse or level, as in line.yaml [pulse].", rich_help_panel=_STATION)
+    ] = None,
+    pulse_ms: Annotated[
+        int | None, typer.Option(help="Digital: length of a pulse, as in line.yaml [20].", rich_help_panel=_STATION)
+    ] = None,
+    driver: Annotated[
+        str | None, typer.Option(help="Digital: gpiod or jetson, at the PLC's end [gpiod].", rich_help_panel=_STATION)
+    ] = None,
+    debounce_ms: Annotated[
+        float | None,
+        typer.Option(help="Digital: how long an input must hold before it counts [0].", rich_help_panel=_STATION),
     ] = None,
     deadline_ms: Annotated[
         float, typer.Option(min=1, help="Of the station, from trigger to result.", rich_help_panel=_STATION)
@@ -152,12 +171,17 @@ def plc_sim(
         "control_node": control_node,
         "baud": baud,
         "parity": parity,
+        "wires": wires,
+        "mode": mode,
+        "pulse_ms": pulse_ms,
+        "driver": driver,
+        "debounce_ms": debounce_ms,
     }
-    wire = make_wire(config_of(link.value, place, {name: value for name, value in given.items() if value is not None}))
+    config = config_of(link.value, place, {name: value for name, value in given.items() if value is not None})
     deadline_ns = int(deadline_ms * _NS_PER_MS)
     wrong = frozenset(misbehave or ())
-    plan = Plan(cycles, not free_run, int(period_ms * _NS_PER_MS), deadline_ns, heartbeat, buffer, wrong, seed)
-    _refuse_in_text(link, plan)
+    wished = Plan(cycles, not free_run, int(period_ms * _NS_PER_MS), deadline_ns, heartbeat, buffer, wrong, seed)
+    plan, wire = fitted(wished, config), make_wire(config)
     terms = Terms(triggered=not free_run, deadline_ns=deadline_ns)
     console = Console(highlight=False, soft_wrap=True, quiet=as_json)
     last_s = 0.0
@@ -177,14 +201,6 @@ def plc_sim(
         raise LinkError(game.stopped)
     if game.violations or (game.given_up and not wrong):
         raise typer.Exit(1)
-
-
-def _refuse_in_text(link: LinkKind, plan: Plan) -> None:
-    if link is LinkKind.SERIAL_LINE and (plan.heartbeat or plan.buffer or Misbehaviour.EARLY in plan.misbehave):
-        raise ConfigError(
-            "--heartbeat, --buffer and --misbehave early: lines of text tell nothing of heartbeats, of results that "
-            "wait and of missed triggers; leave them out with --link serial-line"
-        )
 
 
 def _tell(console: Console, game: Game, cycles: int) -> None:

@@ -34,7 +34,7 @@ _KINDS = {
     "digital": ("digital", "DigitalLink", "", ""),  # see below
 }
 # driver of single wires -> package it needs, extra that brings it
-_DRIVERS = {"gpiod": ("gpiod", "gpio"), "jetson": ("Jetson", "jetson")}
+DRIVERS = {"gpiod": ("gpiod", "gpio"), "jetson": ("Jetson", "jetson")}
 
 
 def make_link(config: WriterConfig) -> Link:
@@ -44,7 +44,7 @@ def make_link(config: WriterConfig) -> Link:
     """
     module, name, package, extra = _KINDS[config.kind]
     if isinstance(config, DigitalConfig):
-        package, extra = _DRIVERS[config.driver]
+        package, extra = DRIVERS[config.driver]
     need(package, extra, config.kind)
     link: Link = getattr(import_module(f"cada_edge.runtime.links.{module}"), name)(config)
     return link

@@ -38,6 +38,7 @@ class Plan:
         buffer: results that may wait to be acknowledged, with BUFFER_RESULTS; 0: one at a time.
         misbehave: what to do wrong, in one cycle of four.
         seed: of what is done wrong and of the first trigger id.
+        acknowledge: raise RESULTS_ACK for each result; not where nothing carries it.
     """
 
     cycles: int = 100
@@ -48,6 +49,7 @@ class Plan:
     buffer: int = 0
     misbehave: frozenset[Misbehaviour] = frozenset()
     seed: int = 0
+    acknowledge: bool = True
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,9 @@ class Player:
             passed = StatusFlag.ONLINE in block.flags and ResultFlag.PASS in block.result
             round_ns = None if raised_ns is None else now_ns - raised_ns
             self.taken.append(Taken(block.trigger_id, block.seq, passed, round_ns, block.result_ms))
-        if not self._plan.triggered or (self._wrong is Misbehaviour.NO_ACK and not self._plan.buffer):
+        if not (self._plan.triggered and self._plan.acknowledge) or (
+            self._wrong is Misbehaviour.NO_ACK and not self._plan.buffer
+        ):
             return
         self._ack_until_ns = now_ns + self._hold_ns()
         if self._wrong is not Misbehaviour.NO_ACK:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from cada_edge.errors import ConfigError, LineError
 from cada_edge.runtime.control import ControlBlock, ControlFlag
 from cada_edge.runtime.plc_sim.rules import Breach, Look, Rule, Terms, Violation, of_one_block, of_result_word
-from cada_edge.runtime.registers import HEAD, TAIL, StatusFlag, decode, next_counter
+from cada_edge.runtime.registers import HEAD, TAIL, ResultFlag, StatusFlag, decode, next_counter
 
 _KEPT = ("result", "trigger_id", "encoder", "score", "threshold", "result_ms", "frame_age_ms")
 
@@ -59,7 +59,11 @@ class Referee:
     def reconnected(self) -> None:
         """A new connection, maybe to a station that was started anew: what stood before binds it no more."""
         self._before = self._ack = self._beat = self._taken_back = None
-        self._excuse()
+        self.excuse()
+
+    def excuse(self) -> None:
+        """The triggers that wait may rightly stay without an answer."""
+        self._open = [replace(one, excused=True) for one in self._open]
 
     def read(self, words: Sequence[int], asked_ns: int, got_ns: int) -> list[Violation]:
         """Judge one read of the 32 words, asked for and answered at these times."""
@@ -111,7 +115,7 @@ class Referee:
         if StatusFlag.TRIGGER_ACK in look.block.flags and self._open and self._open[-1].taken_ns is None:
             self._open[-1] = replace(self._open[-1], taken_ns=look.got_ns)
         if StatusFlag.BUFFER_OVERRUN in look.block.flags and self._control.flags & ControlFlag.BUFFER_RESULTS:
-            self._excuse()
+            self.excuse()
 
     def _new_result(self, before: Look, look: Look) -> Iterator[Breach]:
         old, new = before.block, look.block
@@ -152,6 +156,8 @@ class Referee:
             self._taken_back = look.block.seq
         if look.valid and not before.valid and self._taken_back == look.block.seq:
             yield Breach(Rule.SHOWN_AGAIN, f"result {look.block.seq}")
+        if not look.valid and ResultFlag.PASS in look.block.result & ~before.block.result:
+            yield Breach(Rule.PASS_NOT_VALID, f"result {look.block.seq} is {look.block.result!r} and not valid")
         if look.valid and before.valid:
             for name in _KEPT:
                 old, new = getattr(before.block, name), getattr(look.block, name)
@@ -191,6 +197,3 @@ class Referee:
             self._open.remove(found)
             self._answered.add(trigger_id)
         return found
-
-    def _excuse(self) -> None:
-        self._open = [replace(one, excused=True) for one in self._open]

@@ -29,6 +29,7 @@ class Rule(Enum):
     TWO_RESULTS = "a trigger was answered twice"
     LATE_PASS = "PASS came after the deadline"  # noqa: S105  # no password
     RESULT_CHANGED = "a result changed after it was valid"
+    PASS_NOT_VALID = "PASS came up without a valid result"  # noqa: S105  # no password
     SHOWN_AGAIN = "a result became valid a second time"
     ACK_IGNORED = "an acknowledged result is still valid"
     NO_ANSWER = "a trigger was neither answered nor counted as missed"

@@ -16,7 +16,7 @@ from cada_edge.runtime.plc_sim.listen import NotToBeHadError
 from cada_edge.runtime.plc_sim.player import Plan, Player, Taken
 from cada_edge.runtime.plc_sim.referee import Referee
 from cada_edge.runtime.plc_sim.rules import Terms, Violation
-from cada_edge.runtime.plc_sim.wires import Wire
+from cada_edge.runtime.plc_sim.wires import Wire, Witness
 from cada_edge.runtime.registers import StatusBlock, decode
 
 _PAUSE_S = 0.05
@@ -154,6 +154,10 @@ class _Table:
         got_ns = time.monotonic_ns()
         if words is None:
             return
+        if isinstance(self._wire, Witness):
+            asked_ns = min(asked_ns, self._wire.as_of_ns)
+            if self._wire.doubtful:
+                self._referee.excuse()
         self.game.reads += 1
         self.game.violations += self._referee.read(words, asked_ns, got_ns)
         try:

@@ -17,8 +17,8 @@ from cada_edge.runtime.control import ControlBlock, ControlFlag, decode_control
 from cada_edge.runtime.links.config import SerialLineConfig
 from cada_edge.runtime.links.serial_line import LineReader
 from cada_edge.runtime.plc_sim.listen import NotToBeHadError
+from cada_edge.runtime.plc_sim.well import heartbeat
 from cada_edge.runtime.registers import (
-    HEARTBEAT_PERIOD_S,
     TAIL,
     OfflineReason,
     ResultFlag,
@@ -77,7 +77,7 @@ class SerialController:
         """The block as of the next line, or as it stands. Raises `LinkError`."""
         self._lines.extend(self._reader.feed(self._bytes()))
         whole = not self._lines or self._take(self._lines.popleft())
-        words = encode(replace(self._block, flags=self._shown(), heartbeat=_beat()))
+        words = encode(replace(self._block, flags=self._shown(), heartbeat=heartbeat(time.monotonic_ns())))
         if not whole:
             words[TAIL] = next_counter(words[TAIL])
         return words
@@ -153,7 +153,3 @@ class SerialController:
         if self._port is None:
             raise LinkError(f"{self._config.device}: not open")
         return self._port
-
-
-def _beat() -> int:
-    return int(time.monotonic() / HEARTBEAT_PERIOD_S) % _MOST + 1

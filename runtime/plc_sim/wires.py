@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cada_edge.errors import ConfigError
-from cada_edge.runtime.links.assembly import need
+from cada_edge.runtime.links.assembly import DRIVERS, need
 from cada_edge.runtime.links.config import (
     AdsConfig,
+    DigitalConfig,
     LogixConfig,
     ModbusRtuConfig,
     ModbusServerConfig,
@@ -19,6 +20,7 @@ from cada_edge.runtime.links.config import (
     S7Config,
     SerialLineConfig,
 )
+from cada_edge.runtime.plc_sim.wire_names import lines_of
 from cada_edge.strict_yaml import validated
 
 # kind of the link -> its section, module and class of the wire, package it needs, extra that brings it
@@ -32,11 +34,7 @@ KINDS = {
     "logix": (LogixConfig, "wire_logix", "LogixMemory", "pylogix", "logix"),  # and a program, see there
     "ads": (AdsConfig, "wire_ads", "AdsMemory", "pyads", "ads"),
     "serial-line": (SerialLineConfig, "wire_serial", "SerialController", "serial", "serial"),
-}
-# kind of the link -> why nobody can play its PLC
-NOT_PLAYED = {
-    "digital": "single wires carry no block: neither number, trigger id nor heartbeat, so there is no promise to judge "
-    "and the other end is no program but contacts; prove the wires by hand, as docs/links.md says",
+    "digital": (DigitalConfig, "wire_digital", "DigitalController", "", ""),  # by its driver
 }
 Config = (
     ModbusServerConfig
@@ -48,6 +46,7 @@ Config = (
     | LogixConfig
     | AdsConfig
     | SerialLineConfig
+    | DigitalConfig
 )
 _OPCUA_PORT, _ANY_NET_ID = 4840, "0.0.0.0.0.0"  # a simulated controller answers to every net id
 
@@ -68,14 +67,24 @@ class Wire(Protocol):
         """Disconnect, without a goodbye. Safe to call twice, and before `open`."""
 
 
+@runtime_checkable
+class Witness(Wire, Protocol):
+    """A wire that is not asked for its words but has watched them come: it says what they are worth."""
+
+    @property
+    def as_of_ns(self) -> int:
+        """Monotonic time at which the words read last surely stood; may be earlier than the read."""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the station may rightly leave a trigger without an answer."""
+
+
 def config_of(kind: str, place: str, settings: Mapping[str, object]) -> Config:
     """The section of ``line.yaml`` of such a link: `place` is its host, URL or device.
 
-    Raises `ConfigError` for a kind that is not played, and naming every setting that this kind has not, lacks or
-    refuses.
+    Raises `ConfigError` naming every setting that this kind has not, lacks or refuses.
     """
-    if kind in NOT_PLAYED:
-        raise ConfigError(f"--link {kind}: not played: {NOT_PLAYED[kind]}")
     model: Any = KINDS[kind][0]
     given = _placed(model, place, settings)
     for name in given.keys() - model.model_fields.keys():
@@ -90,6 +99,9 @@ def _placed(model: Any, place: str, settings: Mapping[str, object]) -> dict[str,
     if model is OpcUaConfig:
         whole = place if "://" in place else f"opc.tcp://{place}:{given.pop('port', _OPCUA_PORT)}/plc"
         return {"url": whole, **given}
+    if model is DigitalConfig:
+        lines = lines_of(str(given.pop("wires", "")))
+        return {"chip": place, **lines, **given} if given.get("driver") != "jetson" else {**lines, **given}
     if model is AdsConfig:
         given.setdefault("net_id", _ANY_NET_ID)
     return {"device" if "device" in model.model_fields else "host": place, **given}
@@ -101,6 +113,8 @@ def make_wire(config: Config) -> Wire:
     Raises `MissingDependencyError` naming the package, the link and the extra.
     """
     _, module, name, package, extra = KINDS[config.kind]
+    if isinstance(config, DigitalConfig):
+        package, extra = DRIVERS[config.driver]
     need(package, extra, config.kind)
     wire: Wire = getattr(import_module(f"cada_edge.runtime.plc_sim.{module}"), name)(config)
     return wire

@@ -10,9 +10,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_args
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args
 
 import pytest
+from gpio_kit import installed
 from link_plcs import free_ads_host
 from plc_kit import Place, living, options, place
 from runtime_kit import wait_until
@@ -22,10 +24,12 @@ from whole_line import free_port
 from wire_kit import SerialPair
 
 from cada_edge.cli.app import build
+from cada_edge.cli.plc_sim import LinkKind
 from cada_edge.errors import LinkError
 from cada_edge.runtime.links.config import (
     AdsConfig,
     AnyLink,
+    DigitalConfig,
     LogixConfig,
     ModbusRtuConfig,
     ModbusServerConfig,
@@ -35,7 +39,7 @@ from cada_edge.runtime.links.config import (
     S7Config,
     SerialLineConfig,
 )
-from cada_edge.runtime.plc_sim.wires import KINDS, NOT_PLAYED, make_wire
+from cada_edge.runtime.plc_sim.wires import KINDS, make_wire
 from cada_edge.runtime.registers import HEAD, TAIL, OfflineReason, ResultFlag, StatusBlock, StatusFlag, encode
 
 HOST = "127.0.0.1"
@@ -113,6 +117,36 @@ def serial_line(stack: ExitStack) -> Game:
     return SerialLineConfig(kind="serial-line", device=pair.ports[0]), ["--link", "serial-line", pair.ports[1]]
 
 
+WIRES = {"pass": 1, "valid": 2, "ready": 3, "busy": 4, "healthy": 5, "trigger": 6, "ack": 7}
+
+
+def digital(
+    mode: Literal["pulse", "level"], driver: Literal["gpiod", "jetson"], *leave_out: str, pulse_ms: int = 20
+) -> Callable[[ExitStack], Game]:
+    """Single wires, of a chip that this kernel need not have: see `gpio_kit`."""
+    there = {name: line for name, line in WIRES.items() if name not in leave_out}
+    wired = ["--wires", ",".join(f"{name}={line}" for name, line in there.items())]
+
+    def game(stack: ExitStack) -> Game:
+        chip = stack.enter_context(installed(Path(stack.enter_context(TemporaryDirectory()))))
+        lines: dict[str, Any] = {f"{name}_line": line for name, line in there.items()}
+        config = DigitalConfig(kind="digital", driver=driver, chip=chip, mode=mode, pulse_ms=pulse_ms, **lines)
+        return config, [
+            "--link",
+            "digital",
+            *wired,
+            "--mode",
+            mode,
+            "--driver",
+            driver,
+            "--pulse-ms",
+            str(pulse_ms),
+            chip,
+        ]
+
+    return game
+
+
 @pytest.fixture
 def serial_pair() -> Iterator[SerialPair]:
     """A serial wire."""
@@ -131,6 +165,8 @@ LINKS = [
     pytest.param(logix, id="logix", marks=[needs("pylogix"), NEEDS_CONTROLLER]),
     pytest.param(ads, id="ads", marks=needs("pyads")),
     pytest.param(serial_line, id="serial-line", marks=needs("serial")),
+    pytest.param(digital("pulse", "gpiod"), id="digital"),
+    pytest.param(digital("level", "gpiod"), id="digital-level"),
 ]
 
 
@@ -145,7 +181,8 @@ def line(make: Callable[[ExitStack], Game], mode: str = "triggered") -> Iterator
     """A living station with one link, and how to play against it."""
     with ExitStack() as stack:
         config, arguments = make(stack)
-        kind = options(mode=mode, deadline_ns=5 * 10**9)
+        acknowledged = not isinstance(config, DigitalConfig) or config.ack_line is not None
+        kind = options(mode=mode, deadline_ns=5 * 10**9, ack_timeout_ns=10**9 if acknowledged else 0)
         station = stack.enter_context(place(kind, links=(config,)))
         stack.enter_context(living(station))
         if config.kind == "serial-line":  # text does not tell that the station is not there yet
@@ -180,6 +217,27 @@ def test_a_connection_lost_in_the_middle_of_a_part_breaks_no_promise(make: Calla
     assert facts["results"] + facts["given_up"] == 10
 
 
+@pytest.mark.parametrize(
+    ("make", "cycles", "wrong"),
+    [
+        pytest.param(digital("pulse", "gpiod"), 250, "hold", id="pulse", marks=pytest.mark.slow),
+        pytest.param(digital("level", "gpiod"), 250, "hold", id="level", marks=pytest.mark.slow),
+        pytest.param(digital("level", "gpiod"), 20, "no-ack", id="level-no-ack"),
+        pytest.param(digital("level", "gpiod", "ack"), 50, "hold", id="level-without-ack"),
+        pytest.param(digital("pulse", "gpiod", "valid", "ack"), 50, "hold", id="pulse-without-valid"),
+        pytest.param(digital("pulse", "jetson", pulse_ms=500), 50, "hold", id="pulse-header"),
+    ],
+)
+def test_a_good_station_breaks_no_promise_on_any_wiring(
+    make: Callable[[ExitStack], Game], cycles: int, wrong: str
+) -> None:
+    """Hundreds of parts through the line's own process, as undecided parts and a bad program make them."""
+    results = (*RESULTS, ResultFlag.PASS, ResultFlag.UNKNOWN | ResultFlag.REJECT)
+    with line(make) as (station, arguments), answering(station, after_s=0.01, results=results):
+        code, facts = play(*arguments, "--misbehave", wrong, "--cycles", str(cycles), "--seed", "3")
+    assert (code, facts["results"], facts["passed"], facts["violations"]) == (0, cycles, cycles // 2, [])
+
+
 @needs("serial")
 def test_a_line_of_text_that_fails_its_checksum_is_a_torn_read(serial_pair: SerialPair) -> None:
     """Noise is handed to the referee, once; the two lines behind it, that came at once, are two results."""
@@ -203,11 +261,10 @@ def test_a_line_of_text_that_fails_its_checksum_is_a_torn_read(serial_pair: Seri
     assert seen == [(0, 0), (0, 1), (1, 1), (2, 2)]
 
 
-def test_every_link_that_carries_a_block_is_played() -> None:
-    """The kinds of line.yaml are those of plc-sim, and the one that is left out has its reason."""
+def test_every_link_is_played() -> None:
+    """The kinds of line.yaml are those of plc-sim."""
     kinds = {model.model_fields["kind"].annotation.__args__[0] for model in get_args(AnyLink)}
-    assert kinds == KINDS.keys() | NOT_PLAYED.keys()
-    assert NOT_PLAYED.keys() == {"digital"}
+    assert kinds == KINDS.keys() == {kind.value for kind in LinkKind}
 
 
 @needs("asyncua")
@@ -286,7 +343,6 @@ def answers(port: int) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--link", "digital"], "--link digital: not played: single wires carry no block"),
         (["--link", "opcua", "opc.tcp://127.0.0.1/plc", "--port", "1"], "--port: a link of kind opcua has no such"),
         (["--link", "opcua", "--status-node", "no node id {field}"], "got node id 'no node id flags'"),
         (["--link", "ads", "--port", "1"], "--port: a link of kind ads has no such setting"),

@@ -83,6 +83,11 @@ def coming_back() -> Shown:
     return shown
 
 
+def hasty(words: list[int]) -> Sequence[int]:
+    """PASS is up while the part is under way."""
+    return [words[0], words[1], int(ResultFlag.PASS), *words[3:]] if words[0] & StatusFlag.BUSY else words
+
+
 def deaf(control: ControlBlock) -> ControlBlock:
     """RESULTS_ACK is not heard."""
     return replace(control, flags=control.flags & ~ControlFlag.RESULTS_ACK)
@@ -93,7 +98,7 @@ FAULTS = {
     Rule.TORN_READ: Faults(shown=of_results(setting(31, lambda seq: seq ^ 1))),
     Rule.NOT_A_BLOCK: Faults(shown=of_results(setting(6, lambda _: 0x7FC0))),
     Rule.PASS_WITH_REJECT: Faults(shown=of_results(setting(2, lambda result: result | ResultFlag.REJECT))),
-    Rule.NO_VERDICT: Faults(shown=of_results(setting(2, lambda _: 0))),
+    Rule.NO_VERDICT: Faults(shown=lambda words: [*words[:2], 0, *words[3:]]),
     Rule.VALID_OFFLINE: Faults(shown=of_results(setting(0, lambda flags: flags & StatusFlag.RESULT_TOGGLE | OFFLINE))),
     Rule.CONTRADICTION: Faults(shown=of_results(setting(0, lambda flags: flags | OfflineReason.STOPPED << 4))),
     Rule.HEARTBEAT_STILL: Faults(shown=lambda words: [words[0], 7, *words[2:]]),
@@ -103,6 +108,7 @@ FAULTS = {
     Rule.TWO_RESULTS: Faults(shown=forgetful()),
     Rule.LATE_PASS: Faults(delay_ns=3 * SECOND_NS // 2),
     Rule.RESULT_CHANGED: Faults(shown=fidgety()),
+    Rule.PASS_NOT_VALID: Faults(shown=hasty),
     Rule.SHOWN_AGAIN: Faults(shown=coming_back()),
     Rule.ACK_IGNORED: Faults(heard=deaf),
     Rule.NO_ANSWER: Faults(answers=False),
