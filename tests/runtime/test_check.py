@@ -20,8 +20,10 @@ from cada_edge.imaging import write_png
 from cada_edge.runtime.check.dial import Dial, dial_all
 from cada_edge.runtime.check.finding import Finding, LineReport, failed
 from cada_edge.runtime.check.line import check_line
+from cada_edge.runtime.check.links import blind_ms
 from cada_edge.runtime.check.sources import _judged
 from cada_edge.runtime.control import CONTROL_WORDS, ControlBlock, ControlFlag, encode_control
+from cada_edge.runtime.links.config import ModbusRtuConfig, ModbusTcpConfig
 
 FEW = {"frames": 2, "timeout_s": 6.0}
 
@@ -177,14 +179,49 @@ class Slow:
         """At once."""
 
 
-@pytest.mark.parametrize(("read_s", "poll_ms", "state"), [(0.0, 5, "ok"), (0.2, 5, "warn"), (0.2, 1000, "ok")])
+TRIGGERED = [{"id": "st1", "mode": "triggered"}]
+SERIAL = {"kind": "modbus-rtu", "device": "/dev/ttyS9"}
+
+
+@pytest.mark.parametrize(
+    ("read_s", "link", "state"),
+    [
+        (0.0, {}, "ok"),
+        (0.09, {}, "warn"),  # two reads are quick enough, but the supervisor writes between them
+        (0.2, {"poll_ms": 1000}, "ok"),  # it was told to look that seldom
+        (0.0, {**SERIAL, "baud": 115_200}, "ok"),
+        (0.0, {**SERIAL, "baud": 300}, "warn"),  # a serial line is as slow as its bits
+    ],
+)
 def test_a_link_too_slow_for_triggers_is_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_s: float, poll_ms: int, state: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_s: float, link: dict[str, Any], state: str
 ) -> None:
-    """Nobody looks for longer than the line trusts what it then finds, unless it was told to look that seldom."""
+    """Between two looks with a write among them passes more time than the line trusts what it then finds."""
     monkeypatch.setattr("cada_edge.runtime.check.links.make_link", lambda _link: Slow(read_s))
-    found = row(checked(tmp_path, links=[writer(free_port(), poll_ms=poll_ms)]), "link")
+    section = link if "kind" in link else writer(free_port(), **link)
+    found = row(checked(tmp_path, links=[section], stations=TRIGGERED), "link")
     assert (found.state, "counts as missed" in found.advice) == (state, state == "warn"), found
+
+
+def test_a_slow_link_without_triggers_is_no_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A free-running station misses none, and a link that only shows drives none."""
+    monkeypatch.setattr("cada_edge.runtime.check.links.make_link", lambda _link: Slow(0.2))
+    slow = writer(free_port())
+    assert row(checked(tmp_path, links=[slow]), "link").state == "ok"
+    links = [{**slow, "control": False}, {"kind": "modbus-server", "port": 0}]
+    assert row(checked(tmp_path, links=links, stations=TRIGGERED), "link", "modbus-tcp").state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("read_ms", "baud", "write_ms"),
+    [(103.0, 4800, 185.5), (103.0, 115_200, 106.4), (3.0, None, 6.0)],
+)
+def test_a_write_is_foretold_from_a_read(read_ms: float, baud: int | None, write_ms: float) -> None:
+    """On a serial line from bytes and speed (measured at 4800 baud: 103 ms and 186 ms), else twice a read."""
+    serial = ModbusRtuConfig(kind="modbus-rtu", device="/dev/ttyS9", baud=baud or 300)
+    link = serial if baud else ModbusTcpConfig(kind="modbus-tcp", host="h")
+    between_ms = max(read_ms, link.poll_ms) + write_ms + read_ms
+    assert blind_ms(link, read_ms) == pytest.approx(between_ms, abs=0.1)
 
 
 @pytest.mark.parametrize(
