@@ -14,7 +14,7 @@ import numpy as np
 from cada_edge.errors import SourceError
 from cada_edge.runtime.assembly import open_feeds
 from cada_edge.runtime.check.dial import Dial
-from cada_edge.runtime.check.finding import Finding, State
+from cada_edge.runtime.check.finding import Finding, State, worst
 from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.feed import Demand, Feeds
 from cada_edge.runtime.sources.config import SourceConfig
@@ -22,11 +22,11 @@ from cada_edge.runtime.sources.uri import CAMERAS, parse
 from cada_edge.types import Frame, UInt8Array
 
 _CLOSE_S = 3.0
-_UNTIMED = ("rtsp", "v4l2")  # what these call the time of a picture is its arrival
-_LATENCY_ADVICE = (
-    "a picture that arrives right after a trigger can be of the part before: set how long one takes from exposure to "
-    "arrival (rtsp: 100 to 300 is usual), or 1 where parts stand still before the trigger"
+_UNTIMED = (
+    "a picture that arrives right after a trigger can be of the part before: set how long one takes from the begin of "
+    "its exposure to its arrival, exposure, readout and transfer together"
 )
+_STILL = "1 where parts stand still for that long before the trigger"
 
 
 def source_dials(config: LineConfig, frames: int, timeout_s: float) -> list[Dial]:
@@ -46,16 +46,25 @@ def _look(config: LineConfig, source: SourceConfig, count: int, timeout_s: float
     if not frames:
         return _silent(source, timeout_s)
     state, found, advice = _judged(frames, count, live=_is_raw_camera(source, config.base_dir))
-    if state == "ok" and _delay_unsaid(config, source):
-        return Finding("source", source.id, "warn", f"{found}; latency_ms is not set", _LATENCY_ADVICE)
+    if delay := delay_advice(config, source):
+        found, advice = f"{found}; trigger: free without latency_ms", "; ".join(filter(None, (advice, delay)))
+        state = worst((state, "warn"))
     return Finding("source", source.id, state, found, advice)
 
 
-def _delay_unsaid(config: LineConfig, source: SourceConfig) -> bool:
-    """Whether a trigger could be answered by a picture of before, and nobody has said that it cannot."""
+def delay_advice(config: LineConfig, source: SourceConfig) -> str:
+    """What to do where a trigger could be answered by a picture of before, and nobody has said that it cannot.
+
+    That holds for every camera that takes pictures by itself: even one with a clock of its own tells only how much
+    later than its quickest picture one came, not how long that one took.
+    """
+    camera = CAMERAS.get(parse(source.uri, config.base_dir).scheme)
     triggered = any(one.mode == "triggered" and source.id in one.sources for one in config.stations_or_one())
-    untimed = parse(source.uri, config.base_dir).scheme in _UNTIMED and source.trigger == "free"
-    return triggered and untimed and source.latency_ms == 0
+    if camera is None or not triggered or source.trigger != "free" or source.latency_ms:
+        return ""
+    if "trigger" in camera.able:
+        return f"{_UNTIMED}, as latency_ms, or let it be triggered (trigger: software or hardware)"
+    return f"{_UNTIMED}, as latency_ms (rtsp: 100 to 300 is usual), or {_STILL}"
 
 
 def _frames(feeds: Feeds, source: SourceConfig, count: int, until_s: float) -> list[Frame]:

@@ -69,8 +69,9 @@ class SourceConfig(Strict):
         id: for verdicts and records.
         stall_s: time without a picture, or after a trigger, after which the camera is lost and the PLC sees it; for a
             camera of less than three pictures a second more than three of its periods. At a start, 3 s at least.
-        latency_ms: from exposure to arrival, where the camera does not tell when it exposed (RTSP, V4L2):
-            after a trigger, pictures that arrive sooner are of the part before and are passed over.
+        latency_ms: for a camera that runs freely at a triggered station, the longest time from the begin of an
+            exposure to its picture's arrival (exposure, readout, transfer), which no clock of a camera shows: after a
+            trigger, pictures that arrive sooner are of the part before and are passed over.
         trigger: what starts an exposure: the camera itself (``free``), this program
             (``software``) or a wire at the camera (``hardware``).
         trigger_line: the camera's input for ``hardware``, by its own name.
