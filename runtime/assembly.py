@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cada_edge.bundle import Bundle
@@ -31,6 +32,7 @@ from cada_edge.runtime.stations import OnDemand, Stations
 from cada_edge.runtime.watchdog import Watchdog
 
 OpenOne = Callable[[SourceConfig, Path], Source]
+open_patiently = partial(open_configured, required=False)  # one camera that is off must not keep the others' line down
 Around = Callable[[Runner], Runner]
 
 
@@ -45,7 +47,7 @@ class Taps:
     """
 
     runner: Around | None = None
-    source: OpenOne = open_configured
+    source: OpenOne = open_patiently
     sinks: Sequence[IsolatedSink] = ()
 
 
@@ -107,14 +109,15 @@ class ModelFiles:
         return model
 
 
-def open_feeds(config: LineConfig, stack: ExitStack, open_one: OpenOne = open_configured) -> Feeds:
+def open_feeds(config: LineConfig, stack: ExitStack, open_one: OpenOne = open_patiently) -> Feeds:
     """Every source, opened by `open_one`, in its thread, closed by `stack`. Raises as `open_configured`."""
     opened: list[tuple[str, Source]] = []
     for entry in config.sources:
         source = open_one(entry, config.base_dir)
         stack.callback(source.close)
         opened.append((entry.id, source))
-    feeds = Feeds(opened, {entry.id: int(entry.latency_ms * 1e6) for entry in config.sources})
+    delays_ns = {entry.id: int(entry.latency_ms * 1e6) for entry in config.sources}
+    feeds = Feeds(opened, delays_ns, {entry.id for entry in config.sources if entry.trigger == "hardware"})
     stack.callback(feeds.close)
     return feeds
 

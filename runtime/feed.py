@@ -6,12 +6,14 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from cada_edge.protocols import Source
 from cada_edge.types import Frame
+
+_LOOK_S = 0.1  # how often to see whether a camera that nobody asks for a picture is still there
 
 
 @runtime_checkable
@@ -28,7 +30,7 @@ class Demand:
 
     Attributes:
         part: number of the trigger it is for; ``None`` in free run: any will do.
-        after_ns: one that was captured earlier shows another part.
+        after_ns: one that was captured earlier shows another part; in free run it is a drop.
         until_ns: a verdict after that is late; ``None`` where the trigger says nothing.
     """
 
@@ -60,11 +62,22 @@ class Feed:
         inbox: where frames go.
         latency_ns: from exposure to the time that its frames call capture, >= 0: what such a
             camera has captured within that time after a trigger, it has seen before.
+        keeps_every: the source keeps every picture until it is asked for one, and finds a lost
+            camera again whether or not it is asked.
     """
 
-    def __init__(self, source: Source, name: str, inbox: queue.SimpleQueue[Arrival], latency_ns: int = 0) -> None:
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        inbox: queue.SimpleQueue[Arrival],
+        latency_ns: int = 0,
+        *,
+        keeps_every: bool = False,
+    ) -> None:
         self.name, self.ended, self.broken = name, False, False
         self._source, self._inbox, self._latency_ns = source, inbox, latency_ns
+        self._keeps_every, self._finds_itself = keeps_every, keeps_every or isinstance(source, Triggered)
         self._demands: queue.SimpleQueue[Demand | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"cada-edge-feed-{name}", daemon=True)
@@ -88,9 +101,13 @@ class Feed:
     def _run(self) -> None:
         error: Exception | None = None
         try:
-            frames = self._source.frames()
-            while (demand := self._awaited(frames)) is not None and self._deliver(frames, demand):
-                pass
+            frames, first = self._source.frames(), self._keeps_every
+            while (demand := self._awaited(frames)) is not None:
+                if first and demand.part is None:  # in free run what waits is of parts that are long gone
+                    demand = replace(demand, after_ns=time.monotonic_ns())
+                first = False
+                if not self._deliver(frames, demand):
+                    break
         except Exception as caught:  # noqa: BLE001  # handed to the line, which decides
             error = caught
         self._inbox.put(Arrival(self, None, error=error))
@@ -99,22 +116,19 @@ class Feed:
         """The next demand; ``None`` at the end.
 
         A source that is lost is opened again meanwhile, and its first picture forgotten: a
-        station without a camera is offline, takes no trigger and thus never asks for one. In
-        free run what it queued behind that picture, before anybody asked, is forgotten as well.
+        station without a camera is offline, takes no trigger and thus never asks for one.
         """
-        forgot = False
-        while self._demands.empty() and not self._source.healthy() and not isinstance(self._source, Triggered):
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._demands.get(timeout=_LOOK_S)
+            if self._finds_itself or self._source.healthy():
+                continue
             if self._closed.is_set() or next(frames, None) is None:
                 return None
-            forgot = True
-        demand = self._demands.get()
-        if forgot and demand is not None and demand.part is None:
-            return replace(demand, after_ns=time.monotonic_ns())
-        return demand
 
     def _deliver(self, frames: Iterator[Frame], demand: Demand) -> bool:
         """Put the first frame that is new enough into the inbox; false when there is none any more."""
-        demand = self._newest(demand)
+        demand, passed_over = self._newest(demand), 0
         self._trigger(demand)
         for frame in frames:
             if self._closed.is_set():
@@ -123,10 +137,18 @@ class Feed:
             if newest is not demand:
                 demand = newest
                 self._trigger(demand)
-            if frame.t_capture_ns - self._latency_ns >= demand.after_ns or frame.status == "incomplete":
-                self._inbox.put(Arrival(self, replace(frame, part=demand.part), demand))
+            if self._is_new(frame, demand):
+                shown = replace(frame, part=demand.part, drops=frame.drops + passed_over)
+                self._inbox.put(Arrival(self, shown, demand))
                 return True
+            passed_over += 1 + frame.drops if demand.part is None else 0
         return False
+
+    def _is_new(self, frame: Frame, demand: Demand) -> bool:
+        """Whether it shows what is wanted; that a camera was lost, or lost a picture, counts from when it is known."""
+        if frame.status == "incomplete":
+            return frame.t_arrival_ns >= demand.after_ns
+        return frame.t_capture_ns - self._latency_ns >= demand.after_ns
 
     def _newest(self, demand: Demand) -> Demand:
         """The last demand there is; those before it are answered without a picture."""
@@ -147,12 +169,21 @@ class Feeds:
     Args:
         sources: with their ids.
         latency_ns: by id, see `Feed`; 0 for others.
+        keeping: ids of those that keep every picture, see `Feed`.
     """
 
-    def __init__(self, sources: Sequence[tuple[str, Source]], latency_ns: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[tuple[str, Source]],
+        latency_ns: Mapping[str, int] | None = None,
+        keeping: Container[str] = (),
+    ) -> None:
         self._inbox: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         delays = latency_ns or {}
-        self._feeds = {name: Feed(source, name, self._inbox, delays.get(name, 0)) for name, source in sources}
+        self._feeds = {
+            name: Feed(source, name, self._inbox, delays.get(name, 0), keeps_every=name in keeping)
+            for name, source in sources
+        }
 
     def ask(self, source_id: str, demand: Demand = Demand()) -> None:  # immutable
         """Ask one source for a frame. Safe from any thread."""

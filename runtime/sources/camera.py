@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cada_edge.errors import CadaEdgeError, ConfigError, SourceError
+from cada_edge.errors import CadaEdgeError, ConfigError, MissingDependencyError, SourceError
 from cada_edge.runtime.sources.device import Device, OpenDevice, Shot, lost_frame
 from cada_edge.types import Frame
 
@@ -23,6 +23,7 @@ class CameraOptions:
         first_s: the same for the first frame of a connection, > 0, if longer: a stream can be shown from its next
             key frame on, which is often a second or two away.
         open_s: time that opening it may take, > 0; looking for a camera on the network takes seconds.
+        required: a camera that is not there at the start is an error; else it counts as lost, and is looked for.
         back_off_s: pause before opening it again, then between the beginnings of two attempts;
             doubles up to `back_off_max_s`. An attempt that took longer is followed by the next at once.
         back_off_max_s: longest pause: what a camera that is back waits for us at most.
@@ -33,6 +34,7 @@ class CameraOptions:
     back_off_s: float = 0.5
     back_off_max_s: float = 2.0
     open_s: float = 10.0
+    required: bool = True
 
     def __post_init__(self) -> None:
         positive = min(self.stall_s, self.first_s, self.open_s) > 0 and self.stall_s < 3600
@@ -44,6 +46,21 @@ class CameraOptions:
     def patience_s(self) -> float:
         """How long the first frame of a connection may take."""
         return max(self.stall_s, self.first_s)
+
+
+def in_words(error: Exception) -> str:
+    """What to tell of an error of ours, or of a vendor's driver."""
+    return str(error) if isinstance(error, CadaEdgeError) else f"{type(error).__name__}: {error}"
+
+
+def first_error(error: Exception, *, required: bool) -> CadaEdgeError | None:
+    """What to raise for a camera that could not be opened at the start; ``None`` to look for it meanwhile.
+
+    A setting or a package that is wrong will not come right by itself, a camera that is off may be switched on.
+    """
+    if isinstance(error, (ConfigError, MissingDependencyError)):
+        return error
+    return SourceError(in_words(error)) if required else None
 
 
 class Grabber:
@@ -58,7 +75,9 @@ class Grabber:
         self._newest: tuple[Shot, int] | None = None
         self._device: Device | None = None
         self._opened = threading.Event()
-        self._next_id, self._over, self._stop, self._reason = first_id, False, False, ""
+        self._next_id, self._over, self._stop = first_id, False, False
+        self._error: Exception | None = None
+        self._kept_ns = 0
         self._thread = threading.Thread(target=self._grab, name="cada-edge-grabber", daemon=True)
         self._thread.start()
 
@@ -68,9 +87,13 @@ class Grabber:
         return self._next_id
 
     @property
-    def reason(self) -> str:
-        """Why no picture can come any more, or empty."""
-        return self._reason
+    def error(self) -> Exception | None:
+        """Why no picture can come any more; ``None`` while one can."""
+        return self._error
+
+    def lively(self, within_s: float) -> bool:
+        """Whether a picture came within that time and more can come, whoever asked for it."""
+        return not self._over and time.monotonic_ns() - self._kept_ns <= within_s * 1e9
 
     def wait_opened(self, timeout_s: float) -> bool:
         """Whether the device is open by then, or can never be: `over`."""
@@ -108,10 +131,8 @@ class Grabber:
             while not self._stop:
                 if (shot := self._device.grab(_GRAB_S)) is not None:
                     self._keep(shot)
-        except CadaEdgeError as error:
-            self._reason = str(error)
         except Exception as error:  # noqa: BLE001  # a vendor's driver may raise anything; the camera is lost
-            self._reason = f"{type(error).__name__}: {error}"
+            self._error = error
         finally:
             with self._changed:
                 self._over = True
@@ -122,7 +143,7 @@ class Grabber:
 
     def _keep(self, shot: Shot) -> None:
         with self._changed:
-            self._newest = (shot, self._next_id + shot.missed)
+            self._newest, self._kept_ns = (shot, self._next_id + shot.missed), time.monotonic_ns()
             self._next_id += shot.missed + 1
             self._changed.notify_all()
 
@@ -140,7 +161,8 @@ class CameraSource:
         options: stall and back-off.
 
     Raises:
-        SourceError: no frame within the patience for the first one.
+        SourceError: no frame within the patience for the first one, and the options require one.
+        ConfigError, MissingDependencyError: it can never be opened so.
     """
 
     def __init__(
@@ -152,13 +174,9 @@ class CameraSource:
         self._grabber.wait_opened(self._options.open_s)
         self._first = self._grabber.take(self._options.patience_s)
         self._healthy = self._first is not None
-        if self._first is None:
+        if self._first is None and (error := self._fatal()) is not None:
             self._grabber.stop()
-            raise SourceError(
-                self._grabber.reason
-                or f"{label}: no frame within {self._options.patience_s:g} s; check that the camera is on, reachable "
-                "and not in use by another program"
-            )
+            raise error
 
     def frames(self) -> Iterator[Frame]:
         """Yield the newest frame, whenever asked, until `close`."""
@@ -177,13 +195,23 @@ class CameraSource:
         self._grabber.stop()
 
     def healthy(self) -> bool:
-        """False from a loss until the next frame, and after `close`."""
-        return self._healthy and not self._stop.is_set()
+        """False from a loss until the next frame, and after `close`; known whether or not anybody asks for frames."""
+        return self._healthy and not self._stop.is_set() and self._grabber.lively(self._options.stall_s)
 
     def close(self) -> None:
         """End `frames` and release the camera. Safe to call twice."""
         self._stop.set()
         self._grabber.close()
+
+    def _fatal(self) -> Exception | None:
+        """What to raise where there is no first frame."""
+        error, patience_s = self._grabber.error, self._options.patience_s
+        if error is None:
+            error = SourceError(
+                f"{self._label}: no frame within {patience_s:g} s; check that the camera is on, reachable and not in "
+                "use by another program"
+            )
+        return first_error(error, required=self._options.required)
 
     def _next(self, patience_s: float) -> tuple[Shot, int] | None:
         """Wait for a picture in short steps, so that `close` is noticed."""
@@ -203,7 +231,8 @@ class CameraSource:
     def _lost(self, frame_id: int, drops: int) -> Frame:
         """One frame that stands for whatever passed while the camera was gone."""
         self._healthy = False
-        why = self._grabber.reason or f"no picture for {self._options.stall_s:g} s (stall_s)"
+        error = self._grabber.error
+        why = f"no picture for {self._options.stall_s:g} s (stall_s)" if error is None else in_words(error)
         return lost_frame(self._source_id, frame_id, drops, why)
 
     def _reopened(self, first_id: int) -> tuple[Shot, int] | None:

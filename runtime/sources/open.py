@@ -48,25 +48,27 @@ class PreparedTriggeredSource(PreparedSource):
         self._triggered.trigger()
 
 
-def open_configured(config: SourceConfig, base_dir: Path | None = None) -> Source:
+def open_configured(config: SourceConfig, base_dir: Path | None = None, *, required: bool = True) -> Source:
     """Open a source with everything its section says; with ``trigger()`` where it is triggered by software.
 
     Args:
         config: the section.
         base_dir: what its relative paths are relative to; the working directory by default.
+        required: a camera that is not there is an error; else it counts as lost, and is looked for.
 
     Raises:
         ConfigError: a wrong uri, or a setting that such a source does not have.
         DataError: the flat field cannot be read or used.
         MissingDependencyError: the package for such a camera is not installed.
-        SourceError: the folder, file or camera cannot be opened.
+        SourceError: the folder, file or required camera cannot be opened.
     """
     base = base_dir or Path()
     flat_field = None if config.flat_field is None else base / config.flat_field
     preparation = Preparation(config.roi, config.rotate, flat_field)
     kind = CAMERAS.get(parse(config.uri, base).scheme)
     gate = None if config.quality is None else QualityGate(config.quality, live=kind is not None and kind.raw)
-    source = open_source(config.uri, config.id, base, CameraOptions(stall_s=config.stall_s), config.settings())
+    options = CameraOptions(stall_s=config.stall_s, required=required)
+    source = open_source(config.uri, config.id, base, options, config.settings())
     if isinstance(source, SoftwareTriggeredSource):
         return PreparedTriggeredSource(source, preparation, gate)
     return PreparedSource(source, preparation, gate)

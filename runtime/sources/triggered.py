@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from cada_edge.errors import CadaEdgeError, SourceError
-from cada_edge.runtime.sources.camera import CameraOptions
+from cada_edge.errors import SourceError
+from cada_edge.runtime.sources.camera import CameraOptions, first_error, in_words
 from cada_edge.runtime.sources.device import Device, OpenDevice, Shot, lost_frame
 from cada_edge.types import Frame
 
 _GRAB_S, _WAIT_S, _JOIN_S, _QUEUED = 0.05, 0.05, 1.0, 8
-_FRESH_NS = 1_000_000_000
 
 
 class Keeper:
@@ -35,14 +34,15 @@ class Keeper:
         self._device: Device | None = None
         self._asked_ns, self._owed = 0, 0  # of the newest trigger; pictures still to come, older ones included
         self._next_id, self._last_id, self._reason = 0, -1, ""
+        self._error: Exception | None = None
         self._opened = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="cada-edge-keeper", daemon=True)
         self._thread.start()
 
     @property
-    def reason(self) -> str:
-        """Why the camera is not there, or empty."""
-        return self._reason
+    def error(self) -> Exception | None:
+        """What the last attempt to open or read the camera ended with; ``None`` before any has."""
+        return self._error
 
     def wait_opened(self, timeout_s: float) -> bool:
         """Whether the camera was there at least once by then, or has failed to open."""
@@ -99,10 +99,9 @@ class Keeper:
             while not self._stop.is_set() and self._device is device and not self._overdue():
                 if (shot := device.grab(_GRAB_S)) is not None:
                     self._received(shot)
-        except CadaEdgeError as error:
-            self._lose(str(error))
         except Exception as error:  # noqa: BLE001  # a vendor's driver may raise anything; the camera is lost
-            self._lose(f"{type(error).__name__}: {error}")
+            self._error = error
+            self._lose(in_words(error))
         finally:
             if device is not None:
                 device.close()
@@ -113,7 +112,7 @@ class Keeper:
         with self._lock:
             late = self._owed > 0 and time.monotonic_ns() - self._asked_ns > self._options.stall_s * 1e9
             if late:
-                self._lose(f"no picture within {self._options.stall_s} s of the trigger")
+                self._lose(f"no picture within {self._options.stall_s:g} s of the trigger")
             return late
 
     def _received(self, shot: Shot) -> None:
@@ -177,7 +176,8 @@ class HardwareTriggeredSource:
         options: stall and back-off.
 
     Raises:
-        SourceError: the camera cannot be opened.
+        SourceError: the camera cannot be opened, and the options require it.
+        ConfigError, MissingDependencyError: it can never be opened so.
     """
 
     _prompted = False
@@ -189,24 +189,16 @@ class HardwareTriggeredSource:
         self._keeper = Keeper(open_device, self._options, source_id, prompted=self._prompted)
         self._keeper.wait_opened(self._options.open_s)
         if not self._keeper.healthy():
-            self._keeper.close()
-            raise SourceError(self._keeper.reason or f"{label}: not open within {self._options.open_s} s")
+            error = self._keeper.error or SourceError(f"{label}: not open within {self._options.open_s:g} s")
+            if (fatal := first_error(error, required=self._options.required)) is not None:
+                self._keeper.close()
+                raise fatal
 
     def frames(self) -> Iterator[Frame]:
-        """Yield frames until `close`, waiting for each as long as it takes; pictures of long before are drops.
-
-        Not those of just before: a PLC that triggers its station and then the camera is answered with the first.
-        """
-        began_ns, passed_over = time.monotonic_ns() - _FRESH_NS, 0
+        """Yield frames until `close`, waiting for each as long as it takes."""
         while not self._stop.is_set():
-            frame = self._keeper.take(_WAIT_S)
-            if frame is None:
-                continue
-            if not self._prompted and frame.status == "ok" and frame.t_capture_ns < began_ns:
-                passed_over += 1 + frame.drops  # it waited for a model to load: its part is long gone
-                continue
-            yield replace(frame, drops=frame.drops + passed_over)
-            passed_over = 0
+            if (frame := self._keeper.take(_WAIT_S)) is not None:
+                yield frame
 
     def healthy(self) -> bool:
         """False from a loss until the camera is open again, and after `close`."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from runtime_kit import picture, wait_until
 
-from cada_edge.errors import SourceError
+from cada_edge.errors import ConfigError, SourceError
 from cada_edge.runtime.feed import Arrival, Demand, Feed
 from cada_edge.runtime.sources.camera import CameraOptions, CameraSource
 from cada_edge.runtime.sources.device import Shot
@@ -21,7 +22,7 @@ class Camera:
     """A camera of a hundred pictures a second whose cable the test pulls."""
 
     def __init__(self) -> None:
-        self.plugged, self.opened = True, 0
+        self.plugged, self.frozen, self.opened = True, False, 0
 
     def open(self) -> Camera:
         """As what opens a device."""
@@ -30,11 +31,13 @@ class Camera:
         self.opened += 1
         return self
 
-    def grab(self, timeout_s: float) -> Shot:
+    def grab(self, timeout_s: float) -> Shot | None:
         """As a device."""
         time.sleep(min(timeout_s, 0.01))
         if not self.plugged:
             raise SourceError("the cable was pulled")
+        if self.frozen:
+            return None
         now_ns = time.monotonic_ns()
         return Shot(lambda: picture(7), now_ns, now_ns)
 
@@ -98,3 +101,48 @@ def test_a_feed_whose_camera_stays_away_can_be_closed(
     end = inbox.get(timeout=10)
     assert end.frame is None
     assert end.error is None
+
+
+@pytest.mark.parametrize("how", ["pulled", "frozen"])
+def test_a_camera_lost_while_nobody_asks_is_known_and_looked_for(
+    camera: Camera, feed: Feed, inbox: queue.SimpleQueue[Arrival], how: str
+) -> None:
+    """A station that waits for a trigger shall not promise to be ready without its camera."""
+    wait_until(feed.healthy)
+    camera.plugged, camera.frozen = how != "pulled", how == "frozen"
+    wait_until(lambda: not feed.healthy())
+    camera.plugged, camera.frozen = True, False
+    wait_until(feed.healthy)
+    assert inbox.empty()
+    asked_ns = time.monotonic_ns()
+    feed.ask(Demand(1, asked_ns))
+    frame = inbox.get(timeout=10).frame
+    assert frame is not None
+    assert (frame.status, frame.part) == ("ok", 1)
+    assert frame.t_capture_ns >= asked_ns
+
+
+def test_a_camera_that_is_off_at_the_start_is_looked_for(camera: Camera, inbox: queue.SimpleQueue[Arrival]) -> None:
+    """Where the line may run without it, it counts as lost until it gives its first picture."""
+    camera.plugged = False
+    with pytest.raises(SourceError, match="nobody answers"):
+        CameraSource(camera.open, "bench", "cam1", QUICK)
+    feed = Feed(CameraSource(camera.open, "bench", "cam1", replace(QUICK, required=False)), "cam1", inbox)
+    assert not feed.healthy()
+    camera.plugged = True
+    wait_until(feed.healthy)
+    feed.ask(Demand(1, time.monotonic_ns()))
+    frame = inbox.get(timeout=10).frame
+    feed.close()
+    assert frame is not None
+    assert (frame.status, frame.part) == ("ok", 1)
+
+
+def test_a_wrong_setting_is_an_error_at_the_start_all_the_same() -> None:
+    """It will not come right by itself."""
+
+    def refuse() -> Camera:
+        raise ConfigError("no such pixel format")
+
+    with pytest.raises(ConfigError, match="no such pixel format"):
+        CameraSource(refuse, "bench", "cam1", replace(QUICK, required=False))

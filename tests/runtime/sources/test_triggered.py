@@ -4,6 +4,7 @@ import itertools
 import queue
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -259,21 +260,24 @@ def test_hardware_triggers_give_every_picture_in_order() -> None:
 
 def test_what_a_wire_asked_for_before_the_line_ran_is_not_judged() -> None:
     """Pictures of parts that passed while the model was loading are drops; the first one after them is given."""
-    bench = Bench()
+    bench, inbox = Bench(), queue.SimpleQueue[Arrival]()
     source = HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK)
+    feed = Feed(source, "cam1", inbox, keeps_every=True)
     for index in range(3):
-        bench.put(index, time.monotonic_ns() - 2000 * MS)
+        bench.put(index)
     wait_until(lambda: source._keeper._next_id == 3)
-    bench.put(3)
-    frame = next(source.frames())
+    feed.ask()
+    bench.put(3, time.monotonic_ns() + 1000 * MS)
+    frame = inbox.get(timeout=10).frame
+    feed.close()
+    assert frame is not None
     assert (level(frame), frame.drops) == (3, 3)
-    source.close()
 
 
 def test_the_first_picture_of_a_wire_at_a_triggered_station_is_given() -> None:
     """The PLC triggers the station, then the camera: the first part has its picture however soon it was taken."""
     bench, inbox = Bench(), queue.SimpleQueue[Arrival]()
-    feed = Feed(HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK), "cam1", inbox)
+    feed = Feed(HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK), "cam1", inbox, keeps_every=True)
     trigger_ns = time.monotonic_ns()
     bench.put(7, trigger_ns)
     feed.ask(Demand(part=1, after_ns=trigger_ns))
@@ -290,8 +294,7 @@ def test_what_a_wire_asked_for_after_a_loss_is_not_judged_before_the_line_runs()
     bench.away = True
     bench.lose()
     wait_until(lambda: not source.healthy())
-    feed = Feed(source, "cam1", inbox)
-    wait_until(source._keeper._answers.empty)  # the loss is seen, and by nobody
+    feed = Feed(source, "cam1", inbox, keeps_every=True)
     bench.away = False
     wait_until(source.healthy)
     for index in range(4):
@@ -303,6 +306,42 @@ def test_what_a_wire_asked_for_after_a_loss_is_not_judged_before_the_line_runs()
     feed.close()
     assert frame is not None
     assert (frame.status, level(frame)) == ("ok", 9)
+
+
+def test_a_loss_that_is_over_is_not_the_answer_to_a_trigger() -> None:
+    """A wire's camera was lost and is back while no part came: the next part gets its picture, the first one."""
+    bench, inbox = Bench(), queue.SimpleQueue[Arrival]()
+    source = HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK)
+    feed = Feed(source, "cam1", inbox, keeps_every=True)
+    bench.lose()
+    wait_until(lambda: bench.opened == 2 and source.healthy())
+    trigger_ns = time.monotonic_ns()
+    feed.ask(Demand(part=1, after_ns=trigger_ns))
+    bench.put(7, trigger_ns)
+    frame = inbox.get(timeout=10).frame
+    feed.close()
+    assert frame is not None
+    assert (frame.status, level(frame), frame.part) == ("ok", 7, 1)
+
+
+@pytest.mark.parametrize("kind", [HardwareTriggeredSource, SoftwareTriggeredSource])
+def test_a_camera_that_is_off_at_the_start_is_looked_for(kind: type[HardwareTriggeredSource]) -> None:
+    """Where the line may run without it, it counts as lost until it is there; a wrong setting is still an error."""
+    bench, patient = Bench(), replace(QUICK, required=False)
+    bench.away = True
+    with pytest.raises(SourceError, match="still away"):
+        kind(bench.open, "bench", "cam1", QUICK)
+    source = kind(bench.open, "bench", "cam1", patient)
+    assert not source.healthy()
+    bench.away = False
+    wait_until(source.healthy)
+    source.close()
+
+    def refuse() -> Bench:
+        raise ConfigError("no such line")
+
+    with pytest.raises(ConfigError, match="no such line"):
+        kind(refuse, "bench", "cam1", patient)
 
 
 def test_a_lost_hardware_triggered_camera_is_told_once_and_opened_anew() -> None:
