@@ -19,13 +19,29 @@ if TYPE_CHECKING:
 
 
 def check_batch(batch: UInt8Array, spec: ImageSpec, size: int | None = None) -> None:
-    """Raise `EngineError` unless `batch` is uint8 (N, H, W, 3) of `spec.size_hw`, N = `size` or, without it, >= 1."""
+    """Raise `EngineError` unless `batch` is uint8 (N, H, W, 3) of `spec.size_hw`, N = `size` or, without it, >= 1.
+
+    `size` is that of a graph which takes so many pictures at a time and no other number.
+    """
     expected = (size or "N", *spec.size_hw, 3)
-    fits = batch.ndim == 4 and batch.shape[1:] == expected[1:] and len(batch) >= 1 and size in (None, len(batch))
-    if batch.dtype != np.uint8 or not fits:
+    is_batch = batch.dtype == np.uint8 and batch.ndim == 4 and batch.shape[1:] == expected[1:] and len(batch) >= 1
+    if not is_batch:
         raise EngineError(
             f"batch is {batch.dtype} {batch.shape}, expected uint8 {expected}; use cada_edge.imaging.prepare"
         )
+    if size not in (None, len(batch)):
+        raise EngineError(
+            f"batch is {batch.shape}, but this graph takes {size} {'picture' if size == 1 else 'pictures'} at a time, "
+            f"{expected}; {_for_a_line(size)}"
+        )
+
+
+def _for_a_line(size: int | None) -> str:
+    """What to do where a graph of a fixed number gets another."""
+    if size == 1:
+        return "set `batch: 1` in line.yaml"
+    # However many are judged in one call, a picture that comes alone is judged alone.
+    return f"set `batch: {size}` in line.yaml for full calls; a line needs a graph that also takes one: export it again"
 
 
 @runtime_checkable

@@ -157,7 +157,15 @@ def test_every_runner_refuses_a_wrong_batch(batch: np.ndarray) -> None:
         check_batch(batch, ImageSpec((64, 64)))
 
 
-def test_a_fixed_batch_size_is_held() -> None:
-    """Where the graph fixes N, another N is refused."""
-    with pytest.raises(EngineError, match=r"\(2, 64, 64, 3\)"):
-        check_batch(np.zeros((1, 64, 64, 3), np.uint8), ImageSpec((64, 64)), size=2)
+@pytest.mark.parametrize(
+    ("size", "got", "words"),
+    [
+        (2, 1, r"takes 2 pictures at a time, \(2, 64, 64, 3\); set `batch: 2` in line.yaml"),
+        (1, 3, r"takes 1 picture at a time, \(1, 64, 64, 3\); set `batch: 1` in line.yaml"),
+    ],
+)
+def test_a_fixed_batch_size_is_held(size: int, got: int, words: str) -> None:
+    """Where the graph fixes N, another N is refused, with what to write into the line's file."""
+    with pytest.raises(EngineError, match=words) as refused:
+        check_batch(np.zeros((got, 64, 64, 3), np.uint8), ImageSpec((64, 64)), size=size)
+    assert "prepare" not in str(refused.value)
