@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
 
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.outcome import Outcome
-from cada_edge.runtime.registers import Alarm
+from cada_edge.runtime.registers import Alarm, next_counter
 from cada_edge.runtime.status import Text
 
 _NO_ALARM = Alarm(0)
@@ -56,6 +56,42 @@ class StationOptions:
             raise ConfigError(f"StationOptions: got {self}, expected deadline, stale times and buffer above 0")
         if min(self.ack_timeout_ns, self.hold_ns, self.reject_run) < 0:
             raise ConfigError(f"StationOptions: got {self}, expected ack time-out, hold and reject run of 0 or more")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a station has counted, from which another goes on where its process ends.
+
+    Attributes:
+        seq: number of the last result, 0..65535; 0 before the first.
+        toggle: how RESULT_TOGGLE stands with it.
+        parts: number of the last trigger.
+        total: results, UINT32.
+        rejected: of these not passed, UINT32.
+        unknown: of these undecided, UINT32.
+        missed: triggers missed, 0..65535.
+        rejects_in_row: results not passed since the last that was, or since CLEAR_ALARMS.
+        alarms: those that stand until they are cleared.
+    """
+
+    seq: int = 0
+    toggle: bool = False
+    parts: int = 0
+    total: int = 0
+    rejected: int = 0
+    unknown: int = 0
+    missed: int = 0
+    rejects_in_row: int = 0
+    alarms: Alarm = _NO_ALARM
+
+    def one_on(self) -> Tally:
+        """For a successor: the last result may have been shown and not told, so that its number is not used again."""
+        if not self.seq:
+            return self
+        return replace(self, seq=next_counter(self.seq), toggle=not self.toggle)
+
+
+_NOTHING_YET = Tally()
 
 
 @dataclass(frozen=True)
@@ -111,6 +147,7 @@ class Published:
         t_trigger_ns: monotonic; capture in free run.
         t_published_ns: monotonic, when it was put into the block, or given up.
         note: why, in words.
+        tally: of the station after it.
     """
 
     seq: int
@@ -120,6 +157,7 @@ class Published:
     t_trigger_ns: int
     t_published_ns: int
     note: Text = ""
+    tally: Tally = _NOTHING_YET
 
 
 Action = Acquire | Execute | Quiet | Published

@@ -20,7 +20,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from cada_edge.runtime.control import Command, ControlBlock, ControlFlag
-from cada_edge.runtime.handshake import Acquire, Action, Execute, Life, Published, Quiet, State, StationOptions
+from cada_edge.runtime.handshake import Acquire, Action, Execute, Life, Published, Quiet, State, StationOptions, Tally
 from cada_edge.runtime.outcome import Outcome
 from cada_edge.runtime.registers import (
     HEARTBEAT_PERIOD_S,
@@ -67,21 +67,22 @@ class Station:
 
     Args:
         options: how it behaves.
-        seq: number of the last result before a restart, so that the PLC sees the next one change.
-        parts: number of the last trigger before a restart, so that no late outcome of that time fits a new part.
+        tally: what was counted before a restart, so that the PLC sees the next result change and its counters go on,
+            and no late outcome of that time fits a new part.
     """
 
-    def __init__(self, options: StationOptions, seq: int = 0, parts: int = 0) -> None:
+    def __init__(self, options: StationOptions, tally: Tally | None = None) -> None:
         self._options, self._state = options, State.OFFLINE
-        self._block = StatusBlock(seq=seq)
+        before = tally or Tally()
+        self._block = _begun(before)
         self._control, self._plc_moved_ns = ControlBlock(), 0
         self._life: Life | None = None
         self._part: _Part | None = None
-        self._parts = parts
+        self._parts = before.parts
         self._waiting: deque[_Result] = deque()
         self._ack_until_ns: int | None = None  # None: no acknowledgement is awaited
         self._pass_until_ns: int | None = None
-        self._held_until_ns, self._blind_until_ns, self._rejects_in_row = 0, 0, 0
+        self._held_until_ns, self._blind_until_ns, self._rejects_in_row = 0, 0, before.rejects_in_row
         self._beat_ns, self._quiet_said, self._stopped = 0, False, False
         self._executing = 0  # recipe of the command under way
         self._actions: list[Action] = []
@@ -95,6 +96,22 @@ class Station:
     def block(self) -> StatusBlock:
         """What the PLC may read now."""
         return self._block
+
+    @property
+    def tally(self) -> Tally:
+        """What it has counted so far."""
+        block = self._block
+        return Tally(
+            seq=block.seq,
+            toggle=StatusFlag.RESULT_TOGGLE in block.flags,
+            parts=self._parts,
+            total=block.total,
+            rejected=block.rejected,
+            unknown=block.unknown,
+            missed=block.missed,
+            rejects_in_row=self._rejects_in_row,
+            alarms=Alarm(block.alarms) & Alarm.REJECT_RUN,
+        )
 
     @property
     def pass_until_ns(self) -> int | None:
@@ -291,7 +308,8 @@ class Station:
         self._report(0, part or _Part(outcome.part or 0, 0, 0, outcome.t_capture_ns), outcome, note, now_ns)
 
     def _report(self, seq: int, part: _Part, outcome: Outcome, note: str, now_ns: int) -> None:
-        self._actions.append(Published(seq, part.trigger_id, part.encoder, outcome, part.t_trigger_ns, now_ns, note))
+        times = part.t_trigger_ns, now_ns
+        self._actions.append(Published(seq, part.trigger_id, part.encoder, outcome, *times, note, self.tally))
 
     def _count(self, outcome: Outcome) -> None:
         block, passed = self._block, ResultFlag.PASS in outcome.result
@@ -422,6 +440,19 @@ class Station:
 
     def _clear(self, flags: StatusFlag) -> None:
         self._block = replace(self._block, flags=self._block.flags & ~flags)
+
+
+def _begun(before: Tally) -> StatusBlock:
+    """The first block of a station that goes on where another ended."""
+    return StatusBlock(
+        flags=StatusFlag.RESULT_TOGGLE if before.toggle else StatusFlag(0),
+        seq=before.seq,
+        total=before.total,
+        rejected=before.rejected,
+        unknown=before.unknown,
+        missed=before.missed,
+        alarms=before.alarms,
+    )
 
 
 def _nothing(part: _Part, error: ErrorCode, now_ns: int) -> Outcome:

@@ -10,14 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cada_edge
 from cada_edge.errors import LineError, LinkError
-from cada_edge.runtime.handshake import Acquire, Published
+from cada_edge.runtime.handshake import Acquire, Published, Tally
 from cada_edge.runtime.links.assembly import address_of
 from cada_edge.runtime.links.config import AnyLink, ModbusServerConfig, OpcUaServerConfig
 from cada_edge.runtime.plc.wire import (
@@ -31,7 +31,6 @@ from cada_edge.runtime.plc.wire import (
     pack,
     unpack,
 )
-from cada_edge.runtime.registers import next_counter
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -175,13 +174,14 @@ class PlcProcess:
         while data := self._receive():
             message, station = packet = unpack(data)
             if isinstance(message, Acquire):
-                self._note(station, parts=message.part)
+                self._note({station: replace(self._tally(station), parts=message.part)})
                 self._on_acquire(station, message)
             elif isinstance(message, Health):
                 self._health = message
+                self._note(message.tallies)
             else:
-                if isinstance(message, Published) and message.seq:
-                    self._note(station, seq=next_counter(message.seq))  # one on: the last may not have been told
+                if isinstance(message, Published):
+                    self._note({station: message.tally})
                 self._packets.put(packet)
 
     def _receive(self) -> bytes:
@@ -190,16 +190,19 @@ class PlcProcess:
         except OSError:
             return b""
 
-    def _note(self, station: str, **counters: Any) -> None:
-        """Where the next process goes on counting."""
-        stations = self._setup.stations
-        stations = tuple(replace(one, **counters) if one.id == station else one for one in stations)
+    def _tally(self, station: str) -> Tally:
+        return next(one.tally for one in self._setup.stations if one.id == station)
+
+    def _note(self, tallies: Mapping[str, Tally]) -> None:
+        """Where the next process goes on counting, by station."""
+        stations = tuple(replace(one, tally=tallies.get(one.id, one.tally)) for one in self._setup.stations)
         self._setup = replace(self._setup, stations=stations)
 
     def _revive(self) -> None:
         self._up, pause_s = False, _FIRST_PAUSE_S
         self._pipe.close()
         self._process.kill()
+        self._note({one.id: one.tally.one_on() for one in self._setup.stations})
         self._on_problem(LinkError(f"the PLC process ended (exit code {self._process.wait()}); it is started anew"))
         while not self._closing.wait(pause_s) and not self._started():
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

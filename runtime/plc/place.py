@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from cada_edge.runtime.control import decode_control
-from cada_edge.runtime.handshake import Action
+from cada_edge.runtime.handshake import Action, Tally
 from cada_edge.runtime.links.gate import ResultGate, Shown
 from cada_edge.runtime.links.server import OnControl, Server, ShownBlock
 from cada_edge.runtime.links.supervisor import BLIND_NS, LinkSupervisor
@@ -33,13 +33,13 @@ class Place:
 
     def __init__(self, setup: StationSetup, on_action: OnAction) -> None:
         self.id, self._setup, self._on_action = setup.id, setup, on_action
-        self._station = Station(setup.options, setup.seq, setup.parts)
+        self._station = Station(setup.options, setup.tally)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._servers: list[Server] = []
         self._links: list[LinkSupervisor] = []
         self._shown: StatusBlock | None = None
-        self._first_seq, self._result_ns = setup.seq, 0
+        self._first_seq, self._result_ns = setup.tally.seq, 0
         self._awake_ns = time.monotonic_ns()
 
     def add_server(self, make: Callable[[ShownBlock, OnControl], Server], control: bool) -> Server:
@@ -85,6 +85,10 @@ class Place:
         """Let time pass without it."""
         if self._timer is not None:
             self._timer.cancel()
+
+    def tally(self) -> Tally:
+        """For the process that comes after this one."""
+        return self._station.tally
 
     def status(self) -> StationStatus:
         """For people."""

@@ -121,7 +121,9 @@ class Host:
         return None
 
     def _tell_health(self) -> None:
-        self._outbox.offer(Health(tuple(place.status() for place in self._places.values()), self._link_states()))
+        stations = tuple(place.status() for place in self._places.values())
+        tallies = {place.id: place.tally() for place in self._places.values()}
+        self._outbox.offer(Health(stations, self._link_states(), tallies))
         self._loop.call_later(_HEALTH_PERIOD_S, self._tell_health)
 
     def _link_states(self) -> tuple[LinkStatus, ...]:

@@ -5,14 +5,14 @@ Both ends are this program, of one installation; a message that cannot be read i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from cada_edge.errors import LineError
-from cada_edge.runtime.handshake import Acquire, Execute, Life, Published, Quiet, StationOptions
+from cada_edge.runtime.handshake import Acquire, Execute, Life, Published, Quiet, StationOptions, Tally
 from cada_edge.runtime.links.config import LinkConfig
 from cada_edge.runtime.outcome import Outcome
 from cada_edge.runtime.status import LinkStatus, StationStatus
@@ -20,14 +20,16 @@ from cada_edge.runtime.status import LinkStatus, StationStatus
 MESSAGE_BYTES = 1 << 16
 
 
+_NOTHING_YET = Tally()
+
+
 @dataclass(frozen=True)
 class StationSetup:
-    """A station to host: its id, how it behaves, the numbers of its last result and trigger, its sources."""
+    """A station to host: its id, how it behaves, what it has counted before, its sources."""
 
     id: str
     options: StationOptions
-    seq: int = 0
-    parts: int = 0
+    tally: Tally = _NOTHING_YET
     sources: tuple[str, ...] = ()
 
 
@@ -74,10 +76,11 @@ class CommandEnded:
 
 @dataclass(frozen=True)
 class Health:
-    """How stations and links do; several times a second."""
+    """How stations and links do, and what each station, by its id, has counted; several times a second."""
 
     stations: tuple[StationStatus, ...]
     links: tuple[LinkStatus, ...]
+    tallies: dict[str, Tally] = field(default_factory=dict)
 
 
 Message = (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from cada_edge.runtime.control import Command, ControlBlock, ControlFlag, decode_control, encode_control
-from cada_edge.runtime.handshake import Acquire, Action, Execute, Life, Published, Quiet, State, StationOptions
+from cada_edge.runtime.handshake import Acquire, Action, Execute, Life, Published, Quiet, State, StationOptions, Tally
 from cada_edge.runtime.outcome import Outcome
 from cada_edge.runtime.registers import (
     WORST_SCORE,
@@ -18,6 +18,7 @@ from cada_edge.runtime.registers import (
     ErrorCode,
     OfflineReason,
     ResultFlag,
+    StatusBlock,
     StatusFlag,
     decode,
     encode,
@@ -176,7 +177,7 @@ def test_a_trigger_while_busy_is_missed_and_counted() -> None:
 def test_a_trigger_that_was_up_before_ready_showed_takes_no_picture() -> None:
     """After a restart a PLC that holds TRIGGER gets no inspection of whatever lies there now."""
     bench = Bench()
-    fresh = Station(TRIGGERED, seq=9)
+    fresh = Station(TRIGGERED, Tally(seq=9))
     fresh.life(Life(bench.now_ns), bench.now_ns)
     actions = fresh.control(ControlBlock(ENABLE | TRIGGER, trigger_id=3), bench.now_ns)
     assert actions == []
@@ -378,6 +379,47 @@ def test_rejects_in_a_row_raise_an_alarm() -> None:
     assert bench.station.block.alarms == Alarm.REJECT_RUN
     bench.write(ControlFlag.EXECUTE_COMMAND, command=Command.CLEAR_ALARMS)
     assert bench.station.block.alarms == 0
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_another_station_goes_on_where_one_ended(clear: bool) -> None:
+    """Counters and the alarm that stands go on; number and toggle are one on, so that both change with each result."""
+    bench = Bench(StationOptions(reject_run=3))
+    bench.say(None)
+    for _ in range(3):
+        bench.say(None, REJECT)
+    if clear:
+        bench.write(ControlFlag.EXECUTE_COMMAND, command=Command.CLEAR_ALARMS)
+    last = bench.station.block
+    bench.station = Station(StationOptions(reject_run=3), bench.station.tally.one_on())
+    begun = bench.station.block
+    assert (begun.seq, toggled(last, begun)) == (last.seq + 1, True)
+    assert (begun.total, begun.rejected, begun.alarms) == (4, 3, 0 if clear else Alarm.REJECT_RUN)
+    assert not bench.passing()
+    bench.live()
+    bench.say(None, REJECT)
+    shown = bench.station.block
+    assert (shown.seq, toggled(begun, shown), shown.total) == (last.seq + 2, True, 5)
+    assert shown.alarms == (0 if clear else Alarm.REJECT_RUN)
+
+
+def test_every_result_is_told_with_what_is_counted_by_then() -> None:
+    """Whoever hears of the last result knows where to go on; a missed trigger and the parts count too."""
+    bench = Bench()
+    assert bench.station.tally == Tally()
+    assert Tally().one_on() == Tally()  # 0 stands for no result yet
+    part = bench.trigger(1)
+    bench.write(ENABLE)
+    bench.write(ENABLE | TRIGGER, trigger_id=2)
+    bench.say(part, REJECT)
+    (told,) = bench.published()
+    assert told.tally == bench.station.tally
+    assert told.tally == Tally(1, toggle=True, parts=part, total=1, rejected=1, missed=1, rejects_in_row=1)
+
+
+def toggled(before: StatusBlock, after: StatusBlock) -> bool:
+    """Whether RESULT_TOGGLE changed."""
+    return StatusFlag.RESULT_TOGGLE in before.flags ^ after.flags
 
 
 def test_a_reject_is_held_in_free_run() -> None:

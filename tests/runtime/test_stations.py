@@ -28,7 +28,7 @@ from cada_edge.runtime.handshake import Life, Published
 from cada_edge.runtime.links.config import ModbusServerConfig
 from cada_edge.runtime.plc import client
 from cada_edge.runtime.plc.wire import Acquired, Setup, StationSetup
-from cada_edge.runtime.registers import ErrorCode, OfflineReason, ResultFlag, StatusFlag
+from cada_edge.runtime.registers import Alarm, ErrorCode, OfflineReason, ResultFlag, StatusFlag
 from cada_edge.runtime.stations import Stations
 
 ENABLE, TRIGGER, ACK = ControlFlag.TRIGGER_ENABLE, ControlFlag.TRIGGER, ControlFlag.RESULTS_ACK
@@ -369,6 +369,37 @@ def test_no_outcome_of_before_a_restart_fits_a_part_of_after() -> None:
             station.answer(old)
             station.answer(new, FAIL)
             assert plc.result(2).result == FAIL
+
+
+def test_a_plc_process_that_starts_anew_goes_on_counting() -> None:
+    """Results, rejects, missed triggers and the alarm stand as before; number and toggle change with each block."""
+    with place(options(mode="triggered", reject_run=2)) as station, living(station):
+        with driver(station.port) as plc:
+            for trigger_id in (1, 2):
+                plc.ready()
+                plc.trigger(trigger_id)
+                wait_until(lambda: StatusFlag.TRIGGER_ACK in plc.block().flags)
+                plc.control(ENABLE)
+                plc.trigger(9)  # too early
+                station.answer(station.asked[-1].part, FAIL)
+                last = plc.result(trigger_id)
+                plc.acknowledge()
+            wait_until(lambda: [one.missed for one in station.process.health.stations] == [2])
+            station.process._process.kill()
+            wait_until(lambda: not station.process.alive())
+        wait_until(station.process.alive)
+        with driver(station.port) as plc:
+            plc.ready()
+            begun = plc.block()
+            plc.trigger(3)
+            wait_until(lambda: len(station.asked) == 3)
+            station.answer(station.asked[-1].part)
+            shown = plc.result(3)
+    counted = [(one.total, one.rejected, one.missed, one.alarms) for one in (last, begun, shown)]
+    assert counted == [(2, 2, 2, Alarm.REJECT_RUN), (2, 2, 2, Alarm.REJECT_RUN), (3, 2, 2, Alarm.REJECT_RUN)]
+    assert [one.seq for one in (last, begun, shown)] == [2, 3, 4]
+    toggles = [StatusFlag.RESULT_TOGGLE in one.flags for one in (last, begun, shown)]
+    assert toggles == [False, True, False]
 
 
 @pytest.mark.parametrize(
