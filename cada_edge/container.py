@@ -59,7 +59,10 @@ def read(source: Path) -> dict[str, bytes]:
     Raises `DataError`, `UnsafeFileError`, `BundleIntegrityError` or `BundleError`.
     """
     try:
-        content = _read_directory(source) if source.is_dir() else _read_zip(source)
+        if stat.S_ISREG(source.stat().st_mode) or source.is_dir():
+            content = _read_directory(source) if source.is_dir() else _read_zip(source)
+        else:  # /dev/zero never ends
+            raise DataError(f"{source}: cannot read the bundle: it is a device or a pipe; name a file")
     except OSError as error:
         advice = "make it readable for this user" if isinstance(error, PermissionError) else "check the path"
         raise DataError(f"{source}: cannot read the bundle: {error.strerror or error}; {advice}") from error
@@ -75,6 +78,8 @@ def write(target: Path, content: Mapping[str, bytes]) -> None:
     """
     everything = {**content, SUMS: sums(content)}
     try:
+        if target.exists() and not (target.is_file() or target.is_dir()):  # root would rename over /dev/null
+            raise DataError(f"{target}: cannot write the bundle: it is a device or a pipe; name a file")
         if target.is_dir():
             _write_directory(target.resolve(), everything)
         else:

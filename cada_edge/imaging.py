@@ -153,8 +153,10 @@ def write_jpeg(path: Path, image: UInt8Array, quality: int = 90) -> None:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` to a temporary file beside `path`, then rename it into place.
 
-    Raises `DataError`; nothing half-written stays behind.
+    Raises `DataError`; nothing half-written stays behind, and a device or pipe is never replaced.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # root would rename over /dev/null
+        raise DataError(f"{path}: cannot write the file: it is a device or a pipe; name a file")
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         try:

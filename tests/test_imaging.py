@@ -337,6 +337,14 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_device_or_pipe_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    """Root who writes to /dev/null would otherwise rename a file over it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="it is a device or a pipe; name a file"):
+        imaging.write_png(tmp_path / "pipe", np.zeros((8, 8, 3), np.uint8))
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_writing_into_a_missing_folder_is_refused(tmp_path: Path) -> None:
     """The message names the file that could not be written."""
     with pytest.raises(DataError, match=r"b\.png: cannot write"):

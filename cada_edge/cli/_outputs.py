@@ -37,6 +37,8 @@ def check_folder_output(option: str, path: Path | None) -> None:
 
 
 def _check_folder(option: str, path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{option} {path}: is a device or a pipe; name a file")
     if not path.parent.is_dir():
         raise DataError(f"{option} {path}: folder {path.parent} does not exist; make it, or name another file")
     if not os.access(path.parent, os.W_OK | os.X_OK):

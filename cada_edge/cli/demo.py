@@ -20,6 +20,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from cada_edge.cli._outputs import check_folder_output
 from cada_edge.data.dataset import scan
 from cada_edge.errors import CadaEdgeError, ConfigError, DataError
 
@@ -46,6 +47,7 @@ def demo(
     that holds the demo of other pictures or options is refused.
     """
     console = Console(highlight=False, soft_wrap=True)
+    check_folder_output("--out", out)
     out.mkdir(parents=True, exist_ok=True)
     job = _Job(console, out, (data or out / "parts").resolve())
     steps = iterations or (1000 if data else 240)

@@ -22,6 +22,7 @@ def cada_edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
     write_line(tmp_path, bundle, links=[{"kind": "modbus-server", "port": 0}])
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.cada").touch()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "text.cada").write_text("hello")
     (tmp_path / "cut.cada").write_bytes((tmp_path / "line.cada").read_bytes()[:300])
     monkeypatch.chdir(tmp_path)
@@ -41,6 +42,10 @@ ERRORS = {
     "inspect empty.cada": "empty.cada is not a whole bundle: it is empty; name what `cada-edge train` wrote",
     "inspect text.cada": "text.cada is not a whole bundle: it begins with b'hell', a bundle with b'PK",
     "inspect cut.cada": "cut.cada is not a whole bundle: it was cut off or damaged",
+    "inspect pipe": "pipe: cannot read the bundle: it is a device or a pipe; name a file",
+    "calibrate line.cada images --out pipe": "--out pipe: is a device or a pipe; name a file",
+    "registers --out pipe": "--out pipe: is a device or a pipe; name a file",
+    "demo --out text.cada": "--out text.cada: text.cada is no folder; name another",
     "predict line.cada absent.png": "1 of 1 images could not be judged: absent.png: cannot read the file",
     "predict line.cada empty": "1 of 1 images could not be judged: empty: ",
     "predict line.cada images/0.png absent.png": "1 of 2 images could not be judged: absent.png",
