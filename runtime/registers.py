@@ -19,7 +19,7 @@ from cada_edge.errors import ConfigError, LineError
 
 WORDS = 32
 HEARTBEAT_PERIOD_S = 0.1
-HEAD, TAIL, HEARTBEAT = 3, 31, 1
+HEAD, TAIL, HEARTBEAT, RESULT = 3, 31, 1, 2
 WORST_SCORE: float = struct.unpack(">f", b"\x7f\x7f\xff\xff")[0]  # the largest float32: rejects under any threshold
 
 _REASON_SHIFT = 4
@@ -212,7 +212,7 @@ def encode(block: StatusBlock) -> list[int]:
     """The 32 words, each 0..65535, of a block."""
     words = [0] * WORDS
     words[0] = int(block.flags) | int(block.offline) << _REASON_SHIFT
-    words[2] = int(block.result)
+    words[RESULT] = int(block.result)
     words[_SCORE_X1000] = _clamp(block.score * 1000.0)
     words[TAIL] = block.seq
     for name, (first, kind) in _LAYOUT.items():
@@ -239,7 +239,7 @@ def decode(words: Sequence[int]) -> StatusBlock:
     values: dict[str, Any] = {name: _read(words, first, kind) for name, (first, kind) in _LAYOUT.items()}
     offline = OfflineReason((words[0] & _REASON_MASK) >> _REASON_SHIFT)
     return StatusBlock(
-        flags=StatusFlag(words[0] & ~_REASON_MASK), offline=offline, result=ResultFlag(words[2]), **values
+        flags=StatusFlag(words[0] & ~_REASON_MASK), offline=offline, result=ResultFlag(words[RESULT]), **values
     )
 
 

@@ -1,19 +1,23 @@
-"""Decides what of the newest block a link may write: the safety of writer mode, without I/O or clock.
+"""Decides what of the newest block a PLC may be shown, without I/O or clock.
 
-Three rules, each towards REJECT:
+Three rules of writer mode, each towards REJECT:
 
 * after a connect, the result that stood there is not shown again: only one with another number is;
 * a result that cannot be written before its deadline is shown as late, and stays so;
 * a write that failed counts as not written, and ends the connection: the first rule applies.
+
+In server mode the second rule holds for each reader on its own: what one has read in time, another has not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.links.masks import as_late, without_result
+from cada_edge.runtime.links.server import Reading
 from cada_edge.runtime.registers import HEAD, TAIL, WORDS, ResultFlag, decode, encode
 
 
@@ -81,6 +85,21 @@ class ResultGate:
         if shown.seq != self._late and ResultFlag.LATE not in decode(shown.words).result:
             self._late_count += 1
         self._late = shown.seq
+
+
+class ReaderGates:
+    """A `ResultGate` for every reader of a server, forgotten with the reader. For one thread."""
+
+    def __init__(self) -> None:
+        self._gates: WeakKeyDictionary[object, ResultGate] = WeakKeyDictionary()
+
+    def admit(self, shown: Shown, reading: Reading | None, now_ns: int) -> Sequence[int]:
+        """The words for who is being answered; for nobody (``None``), those of a reader that never came before."""
+        gate = ResultGate() if reading is None else self._gates.setdefault(reading.reader, ResultGate())
+        words = gate.admit(shown, now_ns)
+        if reading is not None and reading.result:
+            gate.written(shown)
+        return words
 
 
 def _overdue(shown: Shown, arrival_ns: int) -> bool:

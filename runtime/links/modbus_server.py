@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from contextvars import ContextVar
 
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
+from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from cada_edge.runtime.control import CONTROL_WORDS, ControlBlock, encode_control
 from cada_edge.runtime.links.config import ModbusServerConfig
 from cada_edge.runtime.links.modbus_strict import FUNCTIONS, REQUESTS
-from cada_edge.runtime.links.server import OnControl, ShownBlock
-from cada_edge.runtime.registers import WORDS, StatusBlock, encode
+from cada_edge.runtime.links.server import OnControl, ShownBlock, answering
+from cada_edge.runtime.registers import RESULT, WORDS, StatusBlock, encode
+
+_CONNECTION: ContextVar[object] = ContextVar("connection")  # whose request is being answered
 
 
 class ModbusServer:
@@ -32,7 +36,7 @@ class ModbusServer:
     async def start(self) -> int:
         """Listen; the port it listens on. Raises `OSError` for an address that cannot be had."""
         port = _free_port(self._config.host, self._config.port)
-        self._server = ModbusTcpServer(self._device(), address=(self._config.host, port), custom_pdu=REQUESTS)
+        self._server = _Server(self._device(), address=(self._config.host, port), custom_pdu=REQUESTS)
         await self._server.serve_forever(background=True)
         return port
 
@@ -53,12 +57,12 @@ class ModbusServer:
             blocks.append(SimData(self._config.control_base, values=words, datatype=DataType.REGISTERS))
         return SimDevice(0, simdata=sorted(blocks, key=lambda block: block.address), action=self._answer)
 
-    async def _answer(
+    async def _answer(  # noqa: PLR0917  # as pymodbus calls it
         self,
         function: int,
         start: int,
         address: int,
-        _count: int,
+        count: int,
         registers: list[int],
         values: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
@@ -67,8 +71,13 @@ class ModbusServer:
             return ExcCodes.ILLEGAL_FUNCTION
         if values is not None:
             return self._write(address, [int(value) for value in values])
+        first = address - self._config.base  # of the status block, that is asked for
+        if first + count <= 0:  # the control block
+            return None
+        with answering(_CONNECTION.get(), result=first <= RESULT < first + count):
+            words = encode(self._block())
         at = self._config.base - start
-        registers[at : at + WORDS] = encode(self._block())
+        registers[at : at + WORDS] = words
         return None
 
     def _write(self, address: int, values: list[int]) -> ExcCodes | None:
@@ -78,6 +87,22 @@ class ModbusServer:
         self._control[at : at + len(values)] = values
         self._on_control(tuple(self._control))
         return None
+
+
+class _Server(ModbusTcpServer):
+    """Tells apart whose request is being answered."""
+
+    def callback_new_connection(self) -> ServerRequestHandler:
+        return _Handler(self, self.trace_packet, self.trace_pdu, self.trace_connect)  # type: ignore[no-untyped-call]  # as above
+
+
+class _Handler(ServerRequestHandler):
+    """One connection."""
+
+    async def handle_request(self) -> None:
+        """Answer one request; pymodbus gives each a task, and thus a context, of its own."""
+        _CONNECTION.set(self)
+        await super().handle_request()  # type: ignore[no-untyped-call]  # as above
 
 
 def _free_port(host: str, port: int) -> int:

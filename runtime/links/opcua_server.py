@@ -23,14 +23,16 @@ from cada_edge.errors import ConfigError
 from cada_edge.runtime.control import ControlBlock, ControlFlag, encode_control
 from cada_edge.runtime.links.config import OpcUaServerConfig
 from cada_edge.runtime.links.opcua import CONTROL_FIELDS, TAIL_FIELD
+from cada_edge.runtime.links.opcua_sessions import Sessions, Variable
 from cada_edge.runtime.links.opcua_trust import trusting
-from cada_edge.runtime.links.server import OnControl, ShownBlock
+from cada_edge.runtime.links.server import OnControl, Reading, ShownBlock, being_answered
 from cada_edge.runtime.registers import ResultFlag, StatusBlock, StatusFlag, encode, field_names
 
 NAMESPACE = "urn:cada-edge"
 APPLICATION = "urn:cada-edge:server"  # what a certificate must name
 _LONG = {"trigger_id", "encoder", "total", "rejected", "unknown"}
 _FLOAT = {"score", "threshold"}
+_TELLS_RESULT = {"result", "words"}
 _MOST_CLIENTS, _LARGEST_MESSAGE = 16, 1 << 20
 _Read = Callable[[StatusBlock], Any]
 
@@ -46,8 +48,8 @@ class OpcUaServer:
     def __init__(self, config: OpcUaServerConfig, block: ShownBlock, on_control: OnControl) -> None:
         self._config, self._block, self._on_control = config, block, on_control
         self._server: Server | None = None
-        self._now: StatusBlock | None = None
-        self._reads: dict[ua.NodeId, tuple[_Read, ua.VariantType]] = {}
+        self._now: tuple[Reading, StatusBlock] | None = None
+        self._variables: dict[ua.NodeId, Variable] = {}
         self._control = ControlBlock()
         self._changed = False
         self._notifying: asyncio.Task[None] | None = None
@@ -59,7 +61,7 @@ class OpcUaServer:
         """
         logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs what a client does wrong
         _try_address(self._config.host, self._config.port)
-        server = Server()
+        server = Server(Sessions(self._block, self._variables))
         await server.init()
         await self._secure(server)
         await server.set_application_uri(APPLICATION)
@@ -119,7 +121,7 @@ class OpcUaServer:
                 nodeid = _node_id(space, f".{group}.{name}")
                 first = ua.Variant(read(StatusBlock()), kind)
                 await folder.add_variable(nodeid, f"{space}:{name}", first)
-                self._reads[nodeid] = read, kind
+                self._variables[nodeid] = Variable(read, kind, result=name in _TELLS_RESULT)
                 server.set_attribute_value_callback(nodeid, self._read)
                 server.set_attribute_value_setter(nodeid, _keep_callback)
         await self._fill_control(server, space, root)
@@ -135,11 +137,13 @@ class OpcUaServer:
             server.set_attribute_value_setter(nodeid, self._control_writer(name, kind))
 
     def _read(self, nodeid: ua.NodeId, _attribute: ua.AttributeIds) -> ua.DataValue:
-        if self._now is None:
-            self._now = self._block()
+        variable, reading = self._variables[nodeid], being_answered()
+        if reading is None:  # the first value of a subscription
+            return variable.to_tell(self._block())
+        if self._now is None or self._now[0] != reading:
+            self._now = reading, self._block()
             asyncio.get_running_loop().call_soon(self._forget)  # what is read in one go is of one block
-        read, kind = self._reads[nodeid]
-        return ua.DataValue(ua.Variant(read(self._now), kind))
+        return variable.of(self._now[1])
 
     def _forget(self) -> None:
         self._now = None
@@ -165,11 +169,11 @@ class OpcUaServer:
         self._on_control(encode_control(self._control))
 
     async def _notify(self, server: Server) -> None:
-        """Values for those who subscribed; `_read` stays what answers."""
+        """Values for those who subscribed, shown to nobody until they are sent; `_read` stays what answers."""
         try:
             block = self._block()
-            for nodeid, (read, kind) in self._reads.items():
-                await server.write_attribute_value(nodeid, ua.DataValue(ua.Variant(read(block), kind)))
+            for nodeid, variable in self._variables.items():
+                await server.write_attribute_value(nodeid, variable.to_tell(block))
         finally:
             self._notifying = None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol
 
 from cada_edge.runtime.registers import StatusBlock
@@ -11,12 +14,44 @@ ShownBlock = Callable[[], StatusBlock]
 OnControl = Callable[[Sequence[int]], None]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """An answer in the making.
+
+    Attributes:
+        reader: the connection or session that asked, the same object for as long as it lasts. Another
+            one may belong to another client, of which nobody knows what it has seen.
+        result: whether the answer tells the result; who reads the heartbeat alone has not seen it.
+    """
+
+    reader: object
+    result: bool
+
+
+_READING: ContextVar[Reading | None] = ContextVar("reading", default=None)
+
+
+@contextmanager
+def answering(reader: object, *, result: bool) -> Iterator[None]:
+    """Within, a `ShownBlock` gives the block as `reader` may see it; arguments as of `Reading`."""
+    token = _READING.set(Reading(reader, result))
+    try:
+        yield
+    finally:
+        _READING.reset(token)
+
+
+def being_answered() -> Reading | None:
+    """Who gets the block that is asked for; ``None`` for nobody."""
+    return _READING.get()
+
+
 class Server(Protocol):
     """Shows one station's status block and takes its control block.
 
     Made with its section of ``line.yaml``, a function that gives the block as it may be seen at
-    this moment, and one that takes the 16 words of the control block whenever a client wrote one.
-    Everything happens on one event loop; nothing blocks.
+    this moment, called within `answering`, and one that takes the 16 words of the control block
+    whenever a client wrote one. Everything happens on one event loop; nothing blocks.
     """
 
     async def start(self) -> int:

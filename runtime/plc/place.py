@@ -9,8 +9,8 @@ from typing import Literal
 
 from cada_edge.runtime.control import decode_control
 from cada_edge.runtime.handshake import Action, Tally
-from cada_edge.runtime.links.gate import ResultGate, Shown
-from cada_edge.runtime.links.server import OnControl, Server, ShownBlock
+from cada_edge.runtime.links.gate import ReaderGates, Shown
+from cada_edge.runtime.links.server import OnControl, Server, ShownBlock, being_answered
 from cada_edge.runtime.links.supervisor import BLIND_NS, LinkSupervisor
 from cada_edge.runtime.plc.wire import StationSetup
 from cada_edge.runtime.registers import Alarm, OfflineReason, ResultFlag, StatusBlock, decode, encode
@@ -132,15 +132,14 @@ class Place:
         link.show(encode(block), block.seq, self._station.pass_until_ns)
 
     def _face(self) -> ShownBlock:
-        """The block as one server may show it at the moment it is asked."""
-        gate = ResultGate()
+        """The block as one server may show it, at the moment it is asked, to the reader who asks."""
+        gates = ReaderGates()
 
         def face() -> StatusBlock:
             self.tick()  # what is shown must not be older than the time at which it is read
             block = self._station.block
             shown = Shown(tuple(encode(block)), block.seq, self._station.pass_until_ns)
-            words = gate.admit(shown, time.monotonic_ns())
-            gate.written(shown)
+            words = gates.admit(shown, being_answered(), time.monotonic_ns())
             return block if words is shown.words else decode(words)
 
         return face
