@@ -177,6 +177,8 @@ def record(station: str, published: Published) -> ResultRecord:
         t_published_ns=published.t_published_ns if published.seq else None,
         late=ResultFlag.LATE in told.result,
         note=published.note,
+        part=told.part,
+        encoder=published.encoder,
     )
 
 

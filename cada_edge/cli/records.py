@@ -108,11 +108,11 @@ def _places(summary: RecordSummary) -> Table:
 
 
 def _rejects(summary: RecordSummary) -> Table:
-    table = Table("last rejects", "source", "frame", "part", "status", "score", "reason", box=None)
+    table = Table("last rejects", "source", "frame", "part", "trigger", "status", "score", "reason", box=None)
     for row in summary.last_rejects:
         score = "" if row["score"] is None else f"{row['score']:.3f}"
-        part = "" if row["part"] is None else str(row["part"])
+        part, trigger = ("" if row[name] is None else str(row[name]) for name in ("part", "trigger_id"))
         table.add_row(
-            row["time"], row["source_id"], str(row["frame_id"]), part, row["status"], score, row["reason"]
+            row["time"], row["source_id"], str(row["frame_id"]), part, trigger, row["status"], score, row["reason"]
         )  # fmt: skip
     return table

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from cada_edge.errors import DataError
-from cada_edge.runtime.records.rows import LAYOUT, TABLES, iso_time
+from cada_edge.runtime.records.rows import LAYOUT, TABLES, columns, iso_time
 from cada_edge.types import Status
 
 if TYPE_CHECKING:
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 _PERCENTILES = (50, 95, 99, 100)
 _BUSY_S = 5.0
 _STATUSES: tuple[str, ...] = get_args(Status)
+_REJECT_COLUMNS = (
+    "time_us", "station", "source_id", "frame_id", "part", "name", "status", "score", "threshold", "reason",
+)  # fmt: skip
+_JOINED = 2  # the version from which results name their part
+# Of a part that was answered at its deadline and judged later there are two results: the one with a number was shown.
+_WITH_RESULT = """LEFT JOIN results ON results.id = (
+    SELECT id FROM results WHERE part = rows.part AND station = rows.station AND run = rows.run
+    ORDER BY seq = 0, id LIMIT 1
+)"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,8 @@ class RecordSummary:
         published: trigger to publication; ``None`` without results.
         bundles: sha256 of those that judged, in order of first use.
         drifted: drift reports that say so.
-        last_rejects: the newest verdicts that are not ``ok``, newest first.
+        last_rejects: the newest verdicts that are not ``ok``, newest first, with `trigger_id` and `encoder` of the
+            result of their part, ``None`` where there is none.
     """
 
     first: str | None
@@ -115,6 +125,7 @@ class RecordFile:
         if not path.is_file():
             found = "is a folder" if path.is_dir() else "there is no such file"
             raise DataError(f"{path}: {found}; give the file that sinks.records.sqlite in line.yaml names")
+        self._version = LAYOUT.version
         self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)
         self._connection.row_factory = sqlite3.Row
         try:
@@ -134,10 +145,12 @@ class RecordFile:
     def rows(self, table: str, chosen: Filter, newest: int | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries with ``bundle_sha256`` and ``version`` of their run, oldest first.
 
-        With `newest`, so many at most, newest first. Raises `DataError`.
+        With `newest`, so many at most, newest first. What a file of an older version does not have is ``None``.
+        Raises `DataError`.
         """
         condition, values = chosen.where(table)
-        names = ", ".join(["id", *TABLES[table]])
+        there = columns(table, self._version)
+        names = ", ".join(["id", *(name if name in there else f"NULL AS {name}" for name in TABLES[table])])
         order = f"ORDER BY id DESC LIMIT {int(newest)}" if newest is not None else "ORDER BY id"
         query = (
             f"SELECT rows.*, runs.bundle_sha256, runs.version FROM "  # noqa: S608  # names of ours, values bound
@@ -181,6 +194,7 @@ class RecordFile:
                 f"{self._path}: has version {version}, this cada-edge reads up to {LAYOUT.version}; install a newer one"
             )
         self._one("PRAGMA trusted_schema = OFF")
+        self._version = version
 
     def _places(self, chosen: Filter) -> dict[tuple[str, str], dict[str, int]]:
         condition, values = chosen.where("verdicts")
@@ -229,11 +243,12 @@ class RecordFile:
         if chosen.status == "ok":
             return
         condition, values = chosen.where("verdicts")
-        names = "time_us, station, source_id, frame_id, part, name, status, score, threshold, reason"
-        query = (
-            f"SELECT {names} FROM verdicts WHERE status != 'ok' AND {condition} "  # noqa: S608  # as in `rows`
-            f"ORDER BY id DESC LIMIT {int(count)}"
-        )
+        trigger, join = "results.trigger_id, results.encoder", _WITH_RESULT
+        if self._version < _JOINED:
+            trigger, join = "NULL AS trigger_id, NULL AS encoder", ""
+        newest = f"SELECT * FROM verdicts WHERE status != 'ok' AND {condition} ORDER BY id DESC LIMIT {int(count)}"  # noqa: S608  # as in `rows`
+        names = ", ".join(f"rows.{name}" for name in _REJECT_COLUMNS)
+        query = f"SELECT {names}, {trigger} FROM ({newest}) AS rows {join} ORDER BY rows.id DESC"  # noqa: S608  # as in `rows`
         for row in self._query(query, values):
             found = dict(row)
             yield {"time": iso_time(found.pop("time_us")), **found}

@@ -22,11 +22,13 @@ VERDICT_COLUMNS = {
     "gamma": "REAL", "novelty": "REAL", "frame_status": "TEXT", "drops": "INTEGER", "transfer_ms": "REAL",
     "judged_ms": "REAL", "latency_ms": "REAL",
 }  # fmt: skip
-RESULT_COLUMNS = {
+_RESULT_COLUMNS_1 = {
     "time_us": "INTEGER", "station": "TEXT", "seq": "INTEGER", "trigger_id": "INTEGER", "result": "INTEGER",
     "shown": "TEXT", "status": "TEXT", "score": "REAL", "threshold": "REAL", "decided_ms": "REAL",
     "published_ms": "REAL", "late": "INTEGER", "note": "TEXT",
 }  # fmt: skip
+_RESULT_COLUMNS_2 = {"part": "INTEGER", "encoder": "INTEGER"}
+RESULT_COLUMNS = {**_RESULT_COLUMNS_1, **_RESULT_COLUMNS_2}
 DRIFT_COLUMNS = {
     "time_us": "INTEGER", "source_id": "TEXT", "n": "INTEGER", "n_calibration": "INTEGER", "distance": "REAL",
     "p_value": "REAL", "drifted": "INTEGER", "median": "REAL", "median_calibration": "REAL",
@@ -43,13 +45,29 @@ def _create(table: str, columns: Mapping[str, str], run: bool = True) -> str:
     return f"CREATE TABLE {table} (id INTEGER PRIMARY KEY AUTOINCREMENT, {', '.join(named)});"
 
 
+def _add(table: str, columns: Mapping[str, str]) -> str:
+    return "".join(f"ALTER TABLE {table} ADD COLUMN {name} {kind};" for name, kind in columns.items())
+
+
 _STEP_1 = (
     _create("runs", RUN_COLUMNS, run=False)
-    + "".join(_create(table, columns) for table, columns in TABLES.items())
+    + _create("verdicts", VERDICT_COLUMNS)
+    + _create("results", _RESULT_COLUMNS_1)
+    + _create("drift", DRIFT_COLUMNS)
     + "CREATE INDEX verdicts_time ON verdicts (time_us);"
     + "CREATE INDEX results_time ON results (time_us);"
 )
-LAYOUT = Layout(0x43414452, "records of a line", (_STEP_1,))  # "CADR"
+# Results in free run, and those of version 1, have no part: they cost the index nothing.
+_STEP_2 = _add("results", _RESULT_COLUMNS_2) + (
+    "CREATE INDEX results_part ON results (part, station, run) WHERE part IS NOT NULL;"
+)
+LAYOUT = Layout(0x43414452, "records of a line", (_STEP_1, _STEP_2))  # "CADR"
+
+
+def columns(table: str, version: int) -> frozenset[str]:
+    """Of those of `TABLES`, what a file of this version has."""
+    later = _RESULT_COLUMNS_2 if table == "results" and version < 2 else {}
+    return frozenset(TABLES[table]) - frozenset(later)
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,8 @@ class ResultRecord:
         t_published_ns: monotonic time at which the block changed, or ``None``: never shown.
         late: the verdict came after the deadline; its PASS was not shown.
         note: why, in words; may be empty.
+        part: number of its trigger since the line started, as its verdicts have it; ``None`` in free run.
+        encoder: of the PLC at the trigger, UINT32; 0 in free run.
     """
 
     station: str
@@ -83,6 +103,8 @@ class ResultRecord:
     t_published_ns: int | None
     late: bool = False
     note: str = ""
+    part: int | None = None
+    encoder: int = 0
 
     @property
     def shown(self) -> str:
@@ -136,6 +158,8 @@ def result_row(record: ResultRecord) -> Row:
         "published_ms": _ms(record.t_trigger_ns, record.t_published_ns),
         "late": int(record.late),
         "note": record.note,
+        "part": record.part,
+        "encoder": record.encoder,
     }
 
 

@@ -37,11 +37,11 @@ def send(sink: Sink, judgement: Judgement) -> None:
 
 
 def result(seq: int = 1, **changes: Any) -> ResultRecord:
-    """A PASS shown 9 ms after its trigger."""
+    """A PASS shown 9 ms after its trigger, of part 10 + `seq`."""
     values: dict[str, Any] = {
         "station": "s1", "seq": seq, "trigger_id": 700 + seq, "result": int(ResultFlag.PASS), "status": "ok",
         "score": 0.2, "threshold": 0.5, "t_trigger_ns": 10**9, "t_decided_ns": 10**9 + 7_000_000,
-        "t_published_ns": 10**9 + 9_000_000,
+        "t_published_ns": 10**9 + 9_000_000, "part": 10 + seq, "encoder": 5000 + seq,
     }  # fmt: skip
     return ResultRecord(**{**values, **changes})
 

@@ -91,14 +91,14 @@ def driver(port: int) -> Iterator[Driver]:
 
 
 def test_each_trigger_gets_the_answer_of_its_part(tmp_path: Path) -> None:
-    """Twelve triggers: twelve results in order, each with its trigger's number, and in the records."""
+    """Twelve triggers: twelve results in order, each with its trigger's number, and in the records with its picture."""
     path, port = triggered(tmp_path)
     expected = [ResultFlag.PASS, FAIL, ResultFlag.PASS, FAIL] * 3
     seen = []
     with running(path) as done, driver(port) as plc:
         for number in range(1, len(expected) + 1):
             plc.ready()
-            plc.trigger(100 + number)
+            plc.control(ENABLE | TRIGGER, trigger_id=100 + number, encoder=9000 + number)
             seen.append(plc.result(100 + number))
             plc.acknowledge()
     assert [block.result for block in seen] == expected
@@ -106,9 +106,14 @@ def test_each_trigger_gets_the_answer_of_its_part(tmp_path: Path) -> None:
     assert done["problems"] == []
     with sqlite3.connect(tmp_path / "records.sqlite") as records:
         results = records.execute("SELECT station, seq, trigger_id, status FROM results ORDER BY id").fetchall()
-        parts = [row[0] for row in records.execute("SELECT part FROM verdicts ORDER BY id")]
+        joined = records.execute(
+            "SELECT r.part, r.trigger_id, r.encoder, v.name FROM results r "
+            "JOIN verdicts v USING (run, station, part) ORDER BY r.id"
+        ).fetchall()
+        pictures = [row[0] for row in records.execute("SELECT name FROM verdicts ORDER BY id")]
     assert results == [("st1", n, 100 + n, "ok" if n % 2 else "ng") for n in range(1, 13)]
-    assert parts == list(range(1, 13))
+    assert joined == [(n, 100 + n, 9000 + n, name) for n, name in enumerate(pictures, 1)]
+    assert len(joined) == 12
 
 
 def test_a_part_passes_only_if_every_camera_passes_it(tmp_path: Path) -> None:

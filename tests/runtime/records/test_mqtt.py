@@ -79,6 +79,7 @@ def test_records_reach_the_broker_in_order(tmp_path: Path, mosquitto: Broker) ->
         wait_until(lambda: len(subscriber.got) == 101)
         assert [topic for topic, _ in subscriber.got] == ["cada-edge/verdict"] * 100 + ["cada-edge/result"]
         assert subscriber.got[0][1]["station"] == "s1"
+        assert [subscriber.got[-1][1][name] for name in ("trigger_id", "part", "encoder")] == [709, 19, 5009]
         assert (len(sender.outbox), sender.told) == (0, [])
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +126,8 @@ def test_parquet_holds_every_row(path: Path, tmp_path: Path) -> None:
     assert verdicts.column("frame_id").to_pylist() == list(range(12))
     assert verdicts.column("score").null_count == 1
     assert results.column("late").to_pylist() == [False] * 3
+    assert results.column("part").to_pylist() == [11, 12, 13]
+    assert results.column("encoder").to_pylist() == [5001, 5002, 5003]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ng.parquet", "r.parquet", "v.parquet"]
 
 
@@ -138,6 +142,41 @@ def test_parquet_is_whole_or_not_at_all(path: Path, tmp_path: Path) -> None:
             export_parquet(records, disk / "v.parquet")
         assert (disk / "v.parquet").read_bytes() == before
         assert not list(disk.glob(".*"))
+
+
+@pytest.fixture
+def triggered(tmp_path: Path) -> Path:
+    """Two runs, each with a part 11 seen by two cameras; that of the second was answered before its verdict came."""
+    for run, trigger_id in ((1, 711), (2, 722)):
+        sink = RecordSink(tmp_path / "t.sqlite", str(run) * 64, print, stations={"cam1": "s1", "cam2": "s1"})
+        for source in ("cam1", "cam2"):
+            send(sink, judged(255, run, source_id=source, part=11, name=f"{run}-{source}.png"))
+        now_ns = time.monotonic_ns()
+        times = {"t_trigger_ns": now_ns, "t_decided_ns": now_ns, "t_published_ns": now_ns}
+        sink.result(result(1, result=10, trigger_id=trigger_id, **times))
+        if run == 2:
+            sink.result(result(0, result=10, trigger_id=0, encoder=0, part=11, **{**times, "t_published_ns": None}))
+        sink.close()
+    return tmp_path / "t.sqlite"
+
+
+def test_rejects_name_the_trigger_of_their_part(triggered: Path) -> None:
+    """Every view has the trigger id and encoder that the PLC gave for its part, of its own run and no other."""
+    with RecordFile(triggered) as records:
+        rejects = records.summary(Filter()).last_rejects
+    found = [(one["name"], one["trigger_id"], one["encoder"]) for one in rejects]
+    assert found == [(f"{run}-cam{n}.png", 700 + 11 * run, 5001) for run in (2, 1) for n in (2, 1)]
+    assert "722" in command(str(triggered))
+
+
+def test_the_query_in_the_documentation_leads_from_a_trigger_to_its_pictures(triggered: Path) -> None:
+    """As it stands there: the PLC's number in, what it was shown and a picture per camera out."""
+    text = (Path(__file__).parents[3] / "docs" / "records.md").read_text(encoding="utf-8")
+    (query,) = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    with closing(sqlite3.connect(triggered)) as connection:
+        rows = connection.execute(query, {"trigger_id": 711}).fetchall()
+    assert [row[:5] for row in rows] == [(711, 5001, "REJECT", f"cam{n}", 1) for n in (1, 2)]
+    assert [row[5] for row in rows] == ["1-cam1.png", "1-cam2.png"]
 
 
 def command(*arguments: str) -> str:

@@ -61,6 +61,7 @@ def test_records_arrive_in_order_as_json(tmp_path: Path, receiver: Receiver) -> 
     assert [body.get("frame_id", "result") for body in receiver.got] == [*range(20), "result"]
     assert receiver.got[0]["time"].endswith("Z")
     assert (receiver.got[20]["kind"], receiver.got[20]["shown"], receiver.got[20]["seq"]) == ("result", "PASS", 4)
+    assert [receiver.got[20][name] for name in ("trigger_id", "part", "encoder")] == [704, 14, 5004]
     assert {headers["Authorization"] for headers in receiver.headers} == {"Bearer s3cret"}
     assert b"s3cret" not in (tmp_path / "w.sqlite").read_bytes()
 
