@@ -36,13 +36,21 @@ class ControlFlag(IntFlag):
 
 
 class Command(IntEnum):
-    """Word 7: what a rising EXECUTE_COMMAND asks for."""
+    """Word 7: what a rising EXECUTE_COMMAND asks for.
+
+    Attributes:
+        NONE: nothing; it fails.
+        CLEAR_COUNTERS: of this station, words 16 to 21 and 25.
+        CLEAR_ALARMS: of this station, those that stand until they are cleared.
+        SELECT_RECIPE: judge by the bundle of word 6's number; only while offline, and for every station of the line.
+        RELOAD: read bundle and threshold again from disk; only while offline, and for every station of the line.
+    """
 
     NONE = 0
     CLEAR_COUNTERS = 1
     CLEAR_ALARMS = 2
-    SELECT_RECIPE = 3  # the number in word 6; only while offline
-    RELOAD = 4  # the bundle and its threshold as they are on disk now; only while offline
+    SELECT_RECIPE = 3
+    RELOAD = 4
 
 
 _KNOWN, _NOTHING = sum(ControlFlag), ControlFlag(0)

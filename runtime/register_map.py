@@ -13,12 +13,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import IntEnum, IntFlag
+from textwrap import indent
 from typing import Any, Literal
 
 from cada_edge.errors import ConfigError
 from cada_edge.runtime.control import CONTROL_WORDS, Command, ControlBlock, ControlFlag, encode_control
 from cada_edge.runtime.registers import (
     HEAD,
+    HEARTBEAT,
     TAIL,
     WORDS,
     Alarm,
@@ -35,14 +37,19 @@ _ENTRY = re.compile(r"^ {4}(\w+): (.+)$")
 _BITS = (StatusFlag, ResultFlag, Alarm, ControlFlag)
 _NUMBERS = (OfflineReason, ErrorCode, Command)
 _STATUS_BASE, _CONTROL_BASE, _S7_STATUS, _S7_CONTROL = 100, 0, 32, 0  # as the links have them unless told otherwise
+HEARTBEAT_LIMIT_S = 1.5  # a standstill of that long is a dead station: fifteen steps, ample for a slow PLC
+# When a PLC may let a part pass. README.md and docs/links.md hold it word for word, which a test compares.
+PASS_RULE = f"""\
+A part passes only if all of this stands in one block whose words {HEAD} and {TAIL} are equal: ONLINE and
+RESULTS_VALID are set, the heartbeat (word {HEARTBEAT}) moved within the last {HEARTBEAT_LIMIT_S} s, the number
+(word {HEAD}) is new, the trigger id (words 4-5) is the one that was raised for this part (0 in free run), and
+word 2 is 1: PASS and nothing else, SIMULATED neither. Everything else is a reject."""
 _RULES = f"""\
 * Numbers of two words: high word first. FLOAT32 is IEEE 754. What is not listed is 0; write 0 there.
 * Read all {WORDS} status words in one request. Word {HEAD} (head) and word {TAIL} (tail) hold the same number; where
   they differ the block was read while it changed: use nothing of it and read again.
 * Where the variables are read one by one, read the tail (`seq_tail`) first and the head (`seq`) last.
-* A part passes only if ONLINE and RESULTS_VALID are set, the heartbeat (word 1) moved within 1.5 s, the
-  number (word {HEAD}) is new, the trigger id is that of this part, PASS is set and SIMULATED is not. Everything
-  else is a reject.
+* {indent(PASS_RULE, "  ").strip()}
 * This is not a safety function.
 
 Modbus: zero-based register addresses, with `base: {_STATUS_BASE}` and `control_base: {_CONTROL_BASE}`; 4xxxx
