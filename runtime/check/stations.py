@@ -1,4 +1,4 @@
-"""Whether every verdict that a PLC acts on has a time after which it is none."""
+"""Whether every verdict that a PLC acts on has a time after which it is none, and is of a model that it knows of."""
 
 from __future__ import annotations
 
@@ -13,9 +13,22 @@ _NS_PER_MS = 1_000_000
 
 
 def station_dials(config: LineConfig, timeout_s: float) -> list[Dial]:
-    """Every station that a PLC sees; none on a line without PLCs."""
+    """Every station that a PLC sees, and what they share; none on a line without PLCs."""
     stations = config.stations_or_one() if config.wired() else ()
-    return [Dial("station", one.id, timeout_s, partial(_look, config, one)) for one in stations]
+    dials = [Dial("station", one.id, timeout_s, partial(_look, config, one)) for one in stations]
+    if len(stations) > 1 and config.recipes and any(link.control for link in config.all_links()):
+        dials.append(Dial("station", "recipes", timeout_s, partial(_shared, [one.id for one in stations])))
+    return dials
+
+
+def _shared(stations: list[str]) -> Finding:
+    """One model judges for all of them, and any of their PLCs may change it."""
+    found = f"SELECT_RECIPE or RELOAD by one station's PLC changes the model of all: {', '.join(stations)}"
+    advice = (
+        "let each PLC compare recipe (word 14) and checksum (word 24) with what it expects before it takes a PASS, or "
+        "give each station a line of its own"
+    )
+    return Finding("station", "recipes", "warn", found, advice)
 
 
 def _look(config: LineConfig, station: StationConfig) -> Finding:
