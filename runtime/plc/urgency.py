@@ -12,8 +12,9 @@ NICENESS = -10
 def take(priority: int) -> str:
     """Have this thread, and those it starts, run before ordinary ones, as far as the system allows it.
 
-    It sleeps nearly always and computes for a fraction of a millisecond, so that nobody waits for it; the kernel
-    leaves 5 % of the time to ordinary threads whatever it does.
+    A PLC that polls costs a fraction of a millisecond each time, and between two polls the process sleeps. Clients
+    that ask without pause keep it busy, though, and then it takes a core from the pipeline: a flood slows judging more
+    than with priority 0, which shares the cores fairly. The kernel leaves 5 % of the time to ordinary threads.
 
     Args:
         priority: of SCHED_FIFO, 1 to 99; 0: stay ordinary.
