@@ -129,6 +129,7 @@ class Station:
         self._settle(now_ns)
         if ControlFlag.CLEAR_ERROR in rising:
             self._clear(_LATCHED)
+            self._block = replace(self._block, error=ErrorCode.NONE)
         if ControlFlag.TRIGGER in falling:
             self._clear(StatusFlag.TRIGGER_ACK)
         if ControlFlag.RESULTS_ACK in rising:
@@ -228,10 +229,9 @@ class Station:
             self._actions.append(Execute(self._executing))
 
     def _end_command(self, error: ErrorCode) -> None:
-        if not error:
-            self._set(StatusFlag.COMMAND_DONE)
-            return
-        self._set(StatusFlag.COMMAND_FAILED | StatusFlag.ERROR)
+        """ERROR and its code are of the last result or command: one that is done takes back what stood there."""
+        self._clear(StatusFlag.ERROR)
+        self._set(StatusFlag.COMMAND_FAILED | StatusFlag.ERROR if error else StatusFlag.COMMAND_DONE)
         self._block = replace(self._block, error=error)
 
     # Results

@@ -317,6 +317,32 @@ def test_a_recipe_changes_only_offline() -> None:
     assert StatusFlag.COMMAND_DONE not in bench.station.block.flags
 
 
+def fail_a_command(bench: Bench) -> None:
+    """SELECT_RECIPE while online."""
+    bench.write(ENABLE | ControlFlag.EXECUTE_COMMAND, command=Command.SELECT_RECIPE, recipe=1)
+    assert StatusFlag.COMMAND_FAILED | StatusFlag.ERROR in bench.station.block.flags
+    bench.write(ENABLE)
+    assert bench.station.block.error == ErrorCode.COMMAND_NEEDS_OFFLINE
+
+
+def test_a_command_that_is_done_takes_back_the_error_of_the_one_before() -> None:
+    """ERROR and word 13 speak of the last result or command."""
+    bench = Bench()
+    fail_a_command(bench)
+    bench.write(ENABLE | ControlFlag.EXECUTE_COMMAND, command=Command.CLEAR_COUNTERS)
+    block = bench.station.block
+    assert StatusFlag.COMMAND_DONE in block.flags
+    assert (StatusFlag.ERROR in block.flags, block.error) == (False, ErrorCode.NONE)
+
+
+def test_clear_error_takes_back_the_code_as_well() -> None:
+    """A PLC that cleared the error finds neither ERROR nor word 13."""
+    bench = Bench()
+    fail_a_command(bench)
+    bench.write(ENABLE | ControlFlag.CLEAR_ERROR)
+    assert (StatusFlag.ERROR in bench.station.block.flags, bench.station.block.error) == (False, ErrorCode.NONE)
+
+
 def test_a_model_changes_between_two_parts() -> None:
     """A reload waits until the PLC took the result of the part under way, then the station is offline for it."""
     bench = Bench()
