@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from cada_edge.runtime.judge import Judgement
 _LATENCIES_KEPT = 10_000
 _KINDS_KEPT = 500  # messages hold numbers and names: a line that runs for months must not keep every one
 _OTHERS = "other problems"
+# A number that stands alone is a count, a size or a frame's; one in a name, an address or a code says what it was.
+_NUMBER = re.compile(r"(?<![\w.:/#-])(?<!HTTP )(?<!Errno )(?<!code )\d+(?:\.\d+)?(?![\w:/-])")
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ class Tally:
 
 
 class Problems:
-    """Faults that did not stop the line: counted, and told at the 1st, 10th, 100th time.
+    """Faults that did not stop the line: counted by kind, and told at the 1st, 10th, 100th time.
+
+    Messages that differ in a number alone, such as how many records wait, are of one kind.
 
     Args:
         tell: called with the component (``source cam1``), the message and its count; what it raises is dropped.
@@ -106,14 +111,17 @@ class Problems:
     def __init__(self, tell: Callable[[str, str, int], None]) -> None:
         self._tell, self._lock = tell, threading.Lock()
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._newest: dict[tuple[str, str], str] = {}
 
     def note(self, component: str, error: Exception) -> None:
         """Record one fault. Safe from any thread. Kinds beyond the first 500 are told, and counted together."""
         message = str(error) or type(error).__name__
+        kind = component, _NUMBER.sub("#", message)
         with self._lock:
-            new = (component, message) not in self._counts
-            kept = (component, _OTHERS) if new and len(self._counts) >= _KINDS_KEPT else (component, message)
+            new = kind not in self._counts
+            kept = (component, _OTHERS) if new and len(self._counts) >= _KINDS_KEPT else kind
             self._counts[kept] += 1
+            self._newest[kept] = _OTHERS if kept != kind else message
             count = 1 if new else self._counts[kept]
         if str(count).strip("0") == "1":
             # The fault is counted and in the summary: that nobody can be told must not become the next fault.
@@ -121,7 +129,7 @@ class Problems:
                 self._tell(component, message, count)
 
     def lines(self, prefix: str = "") -> tuple[str, ...]:
-        """Each kind once, in order of appearance; only components that start with `prefix`."""
+        """Each kind once, in order of appearance, in its newest words; only components that start with `prefix`."""
         with self._lock:
-            counts = [(c, m, n) for (c, m), n in self._counts.items() if c.startswith(prefix)]
+            counts = [(c, self._newest[c, k], n) for (c, k), n in self._counts.items() if c.startswith(prefix)]
         return tuple(f"{c}: {m}" + (f" ({n} times)" if n > 1 else "") for c, m, n in counts)

@@ -20,7 +20,7 @@ def test_ever_new_words_of_one_component_are_limited_and_the_rest_counted() -> N
     stream, now_s = io.StringIO(), [0.0]
     problems = Problems(ProblemLog(20, stream, lambda: now_s[0]))
     for number in range(10_000):
-        problems.note("source cam1", ValueError(f"frame {number} is torn"))
+        problems.note("source cam1", ValueError(f"f{number}.png is torn"))
     assert len(lines(stream)) == 20
     now_s[0] = 61.0
     problems.note("source cam1", ValueError("lost"))
@@ -34,12 +34,30 @@ def test_a_year_of_new_messages_does_not_fill_the_memory() -> None:
     told: list[str] = []
     problems = Problems(lambda _component, message, _count: told.append(message))
     for number in range(3_000):
-        problems.note("sink csv", ValueError(f"frame {number} is torn"))
-    problems.note("sink csv", ValueError("frame 3 is torn"))
+        problems.note("sink csv", ValueError(f"f{number}.png is torn"))
+    problems.note("sink csv", ValueError("f3.png is torn"))
     assert len(told) == 3_000
     assert len(problems.lines()) == 501
-    assert problems.lines()[3] == "sink csv: frame 3 is torn (2 times)"
+    assert problems.lines()[3] == "sink csv: f3.png is torn (2 times)"
     assert problems.lines()[-1] == "sink csv: other problems (2500 times)"
+
+
+def test_messages_that_differ_in_a_number_alone_are_of_one_kind() -> None:
+    """A disk that stays full is one line of the summary, however many records wait meanwhile; codes differ."""
+    told: list[str] = []
+    problems = Problems(lambda _component, message, _count: told.append(message))
+    for waiting in range(1, 201):
+        problems.note(
+            "records", ValueError(f"/data/v.sqlite: full; {waiting} records wait in memory, {waiting} are lost")
+        )
+    for status in (401, 503, 503):
+        problems.note("webhook", ValueError(f"webhook 10.0.0.7:80: answered HTTP {status}; check the url"))
+    assert problems.lines() == (
+        "records: /data/v.sqlite: full; 200 records wait in memory, 200 are lost (200 times)",
+        "webhook: webhook 10.0.0.7:80: answered HTTP 401; check the url",
+        "webhook: webhook 10.0.0.7:80: answered HTTP 503; check the url (2 times)",
+    )
+    assert len(told) == 3 + 2
 
 
 def test_a_noisy_component_does_not_silence_another() -> None:
