@@ -19,7 +19,7 @@ from rich.progress import (
 
 @contextmanager
 def stage_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Give a function ``(stage, done, total)`` that draws one bar per stage."""
+    """Give a function ``(stage, done, total)`` that draws one bar per stage; without a stage nothing is printed."""
     columns = (
         TextColumn("{task.description:<26}"),
         BarColumn(),
@@ -28,11 +28,17 @@ def stage_progress(console: Console) -> Iterator[Callable[[str, int, int], None]
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=console.quiet) as bars:
+    bars = Progress(*columns, console=console, disable=console.quiet)
 
-        def update(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+    def update(stage: str, done: int, total: int) -> None:
+        if not tasks:
+            bars.start()
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done, total=total)
 
+    try:
         yield update
+    finally:
+        if tasks:  # else an empty line would stand before an error
+            bars.stop()

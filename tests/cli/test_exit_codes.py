@@ -130,7 +130,7 @@ def test_what_is_missing_or_broken_is_one_line_and_1(cada_edge: Call, words: str
 def test_a_wrong_command_line_is_2(cada_edge: Call, words: str) -> None:
     """Whichever command it is, and whoever finds out, typer or the library: the option is named."""
     code, error = cada_edge(*words.split())
-    assert (code, "Traceback" in error) == (2, False), error
+    assert (code, "Traceback" in error, error.startswith("\n")) == (2, False, False), error
     assert USAGE[words] in " ".join(error.split())
 
 
