@@ -13,6 +13,7 @@ from cada_edge.engine_key import FLAVOURS
 from cada_edge.errors import ConfigError
 from cada_edge.protocols import Runner, Source
 from cada_edge.runtime.board import StatusBoard
+from cada_edge.runtime.changes import OnChange
 from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.drift import DriftMonitor, Reference
 from cada_edge.runtime.feed import Feeds
@@ -147,15 +148,19 @@ def open_sinks(
 
 
 def open_lookout(
-    config: LineConfig, bundle: Bundle, on_error: Callable[[str, Exception], None], stack: ExitStack
+    config: LineConfig,
+    bundle: Bundle,
+    on_error: Callable[[str, Exception], None],
+    stack: ExitStack,
+    on_change: OnChange | None = None,
 ) -> Lookout:
     """What people and systemd are told, closed by `stack`. Raises `MissingDependencyError` for a page without h11."""
     watchdog = Watchdog.from_environment()
     stack.callback(watchdog.close)
     if config.page is None:
-        return Lookout(None, watchdog)
+        return Lookout(None, watchdog, on_change=on_change)
     threshold = bundle.manifest.threshold
     value = threshold.value if threshold else None
     board = StatusBoard(config.bundle.name, bundle.sha256, value, bundle.manifest.spec, config.base_dir)
     stack.enter_context(PagePublisher(board, config.page, on_error))
-    return Lookout(board, watchdog)
+    return Lookout(board, watchdog, on_change=on_change)

@@ -18,12 +18,13 @@ from cada_edge.runtime.assembly import (
     open_sinks,
     open_stations,
 )
+from cada_edge.runtime.changes import OnChange
 from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.feed import Arrival, Feed, Feeds
 from cada_edge.runtime.handshake import Execute, Life, Published, Quiet
 from cada_edge.runtime.health import LineSummary, Problems, Tally
 from cada_edge.runtime.judge import Judgement
-from cada_edge.runtime.log import ProblemLog, log_reload
+from cada_edge.runtime.log import ChangeLog, ProblemLog, log_reload
 from cada_edge.runtime.lookout import Lookout
 from cada_edge.runtime.model import Model, Reloaded, Reloader, Wanted, no_reload
 from cada_edge.runtime.plc.wire import Packet
@@ -267,6 +268,7 @@ def open_line(
     on_verdict: OnVerdict | None = None,
     reloader: Reloader | None = None,
     on_reload: OnReload | None = None,
+    on_change: OnChange | None = None,
     taps: Taps = Taps(),  # noqa: B008  # immutable
 ) -> Line:
     """The line that `config` describes, ready for `Line.run`, which closes it; `opened` closes what it shares.
@@ -278,6 +280,7 @@ def open_line(
         on_verdict: as of `run_line`.
         reloader: where another model comes from; nowhere by default.
         on_reload: as of `run_line`.
+        on_change: as of `run_line`; nobody by default.
         taps: what somebody who measures puts in.
 
     Raises:
@@ -286,7 +289,7 @@ def open_line(
     bundle = Bundle.read(config.bundle)
     model = load_model(config, config.bundle, bundle, taps.runner)
     opened.callback(model.close)
-    lookout = open_lookout(config, bundle, problems.note, opened)
+    lookout = open_lookout(config, bundle, problems.note, opened, on_change)
     with ExitStack() as until_line:
         feeds = open_feeds(config, until_line, taps.source)
         stations = open_stations(config, feeds.ask, partial(problems.note, "PLC"), until_line)
@@ -311,6 +314,7 @@ def run_line(
     on_verdict: OnVerdict | None = None,
     on_problem: Callable[[str, str, int], None] | None = None,
     on_reload: OnReload = log_reload,
+    on_change: OnChange | None = None,
 ) -> LineSummary:
     """Run the line that `config` describes until its sources end, or SIGINT or SIGTERM; SIGHUP reads the model again.
 
@@ -319,6 +323,8 @@ def run_line(
         on_verdict: called after each verdict, in the line's thread; must be quick.
         on_problem: called with component, message and count; logged to standard error by default.
         on_reload: called with the old and the new model once it judges; logged to standard error by default.
+        on_change: called, in the line's thread, with each camera, station and link that goes away or comes back;
+            logged to standard error by default; must be quick.
 
     Returns:
         What was counted. Signals end the run in the safe state and show in `stopped_by`.
@@ -331,7 +337,15 @@ def run_line(
     pending: list[str] = []
     with ExitStack() as opened, stop_on_signals(pending.append) as redirect:
         reloader = Reloader(ModelFiles(config).load)
-        line = open_line(config, problems, opened, on_verdict=on_verdict, reloader=reloader, on_reload=on_reload)
+        line = open_line(
+            config,
+            problems,
+            opened,
+            on_verdict=on_verdict,
+            reloader=reloader,
+            on_reload=on_reload,
+            on_change=on_change or ChangeLog(),
+        )
         redirect(line.stop)
         for reason in pending:
             line.stop(reason)

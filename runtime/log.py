@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import structlog
 
 if TYPE_CHECKING:
+    from cada_edge.runtime.changes import Change
     from cada_edge.runtime.model import Model
 
 _WINDOW_S = 60.0
@@ -57,7 +59,7 @@ class ProblemLog:
     """Logs faults that did not stop the line; for `cada_edge.runtime.health.Problems`.
 
     That one counts equal messages and tells the 1st, 10th, 100th. Messages that differ each
-    time, by a number in them, would still flood the journal: no component gets more than
+    time, by a name in them, would still flood the journal: no component gets more than
     `per_minute` lines a minute. The next line says how many were left out.
 
     Args:
@@ -69,21 +71,60 @@ class ProblemLog:
     def __init__(
         self, per_minute: int = 20, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._per_minute, self._logger, self._clock = per_minute, make_logger(stream), clock
-        self._lock, self._windows = threading.Lock(), dict[str, _Window]()
+        self._logger, self._allowance = make_logger(stream), _Allowance(per_minute, clock)
 
     def __call__(self, component: str, message: str, count: int) -> None:
         """Log one fault, or count it. Safe from any thread."""
+        if (more := self._allowance.take(component)) is not None:
+            self._logger.error("problem", component=component, message=message, count=count, **more)
+
+
+class ChangeLog:
+    """Logs what goes away and comes back, no more often than faults: see `ProblemLog`, whose arguments it takes."""
+
+    def __init__(
+        self, per_minute: int = 20, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._logger, self._allowance = make_logger(stream), _Allowance(per_minute, clock)
+
+    def __call__(self, change: Change) -> None:
+        """Log one change, or count it. Safe from any thread."""
+        if (more := self._allowance.take(change.component)) is not None:
+            log = self._logger.info if change.well else self._logger.warning
+            log(change.event, **change.facts, **more)
+
+
+def hush_opencv() -> None:
+    """Keep OpenCV and FFmpeg, which write plain text, out of the log; before a source is opened.
+
+    What they would say of a camera, its `SourceError` says. Whoever sets ``OPENCV_LOG_LEVEL`` or
+    ``OPENCV_FFMPEG_LOGLEVEL`` gets their text all the same.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read when FFmpeg is first used
+    if "OPENCV_LOG_LEVEL" not in os.environ:  # read as OpenCV is loaded, which may have been before
+        import cv2  # noqa: PLC0415  # takes a while, and not every command needs it
+
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+class _Allowance:
+    """So many lines a minute for each component. Safe from any thread."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
+        self._per_minute, self._clock = per_minute, clock
+        self._lock, self._windows = threading.Lock(), dict[str, _Window]()
+
+    def take(self, component: str) -> dict[str, int] | None:
+        """``None`` where a line is to be left out; else what to say in it of those left out before."""
         with self._lock:
             window = self._windows.setdefault(component, _Window(self._clock()))
             if self._clock() - window.since_s >= _WINDOW_S:
                 window.since_s, window.lines = self._clock(), 0
             if window.lines >= self._per_minute:
                 window.left_out += 1
-                return
+                return None
             window.lines, left_out, window.left_out = window.lines + 1, window.left_out, 0
-        more = {"left_out": left_out} if left_out else {}
-        self._logger.error("problem", component=component, message=message, count=count, **more)
+        return {"left_out": left_out} if left_out else {}
 
 
 @dataclass

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cada_edge.runtime.board import StatusBoard
+from cada_edge.runtime.changes import Changes, OnChange
 from cada_edge.runtime.drift import DriftReport
 from cada_edge.runtime.judge import Judgement
 from cada_edge.runtime.plc.wire import Health
@@ -43,6 +44,7 @@ class _Seen:
     frames: int = 0
     drops: int = 0
     error: str = ""
+    trouble: str = ""  # why its newest picture was none
     arrivals_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_ARRIVALS_KEPT))
 
     def fps(self) -> float | None:
@@ -62,6 +64,7 @@ class Lookout:
         board: what the operator's page and the metrics show; ``None`` without a page.
         watchdog: fed once a turn: a loop that hangs starves it.
         clock: monotonic, ns.
+        on_change: called with what goes away and comes back; nobody by default.
     """
 
     def __init__(
@@ -69,8 +72,10 @@ class Lookout:
         board: StatusBoard | None = None,
         watchdog: Watchdog | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
+        on_change: OnChange | None = None,
     ) -> None:
         self._board, self._watchdog, self._clock = board, watchdog or Watchdog(), clock
+        self._changes = Changes(on_change) if on_change is not None else None
         self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)
         self._next_ns = 0
 
@@ -84,6 +89,7 @@ class Lookout:
         seen = self._seen[frame.source_id]
         seen.frames, seen.drops = seen.frames + 1, seen.drops + frame.drops
         seen.arrivals_ns.append(frame.t_arrival_ns)
+        seen.trouble = frame.note if frame.status == "incomplete" else ""
         if self._board is not None:
             self._board.verdict(judgement.verdict, frame, judgement.prediction)
 
@@ -107,6 +113,8 @@ class Lookout:
         """The loop came round once more; `health` is that of stations and links, where there are any."""
         self._watchdog.alive()
         now_ns = self._clock()
+        if self._changes is not None:
+            self._changes.look(now_ns, [self._health_of(feed) for feed in feeds], health)
         if self._board is None:
             return
         self._board.alive()
@@ -124,6 +132,10 @@ class Lookout:
     def stopping(self) -> None:
         """The line goes down on purpose."""
         self._watchdog.stopping()
+
+    def _health_of(self, feed: _Feed) -> SourceStatus:
+        seen = self._seen[feed.name]
+        return SourceStatus(feed.name, feed.healthy(), error=seen.error or seen.trouble)
 
     def _source(self, feed: _Feed, now_ns: int) -> SourceStatus:
         seen = self._seen[feed.name]

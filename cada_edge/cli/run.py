@@ -15,6 +15,7 @@ from cada_edge.errors import SourceError
 from cada_edge.runtime.config import load_config
 from cada_edge.runtime.health import LineSummary
 from cada_edge.runtime.line import run_line
+from cada_edge.runtime.log import hush_opencv
 from cada_edge.types import Verdict
 
 _COLOURS = {"ok": "green", "ng": "red", "undecided": "yellow"}
@@ -31,6 +32,7 @@ def run(
     Leaves with 0 when the sources ended or on SIGTERM, 1 when something could not be
     opened or a source broke, 130 on Ctrl-C; always in the safe state.
     """
+    hush_opencv()
     line = load_config(config)
     if max_frames is not None:
         line = line.model_copy(update={"max_frames": max_frames})
