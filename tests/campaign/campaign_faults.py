@@ -25,6 +25,7 @@ from campaign_rig import Program, Rig
 _YEAR_S = 365 * 86_400
 _PLC, _PAGE = "cada_edge.runtime.plc", "cada_edge.runtime.page"
 Cause = Callable[[Rig, Plc], Iterator[None]]
+caused = contextmanager  # a cause is a generator: `with caused(fault.cause)(rig, plc)`
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,27 @@ def _crawls(program_of: Callable[[Rig], Program]) -> Cause:
         thread.join()
 
     return cause
+
+
+def _starts_blind(rig: Rig, _plc: Plc) -> Iterator[None]:
+    """The line ends and is started again while its camera is off."""
+    rig.guard.paused = True
+    rig.camera.kill()
+    rig.line.terminate()
+    rig.line.start(wait=False)
+    rig.guard.paused = False
+    yield
+    rig.camera.start(wait=False)
+
+
+def _no_part_comes(cause: Cause) -> Cause:
+    """The same, while the station waits for a trigger: nobody asks for a picture."""
+
+    def idle(rig: Rig, plc: Plc) -> Iterator[None]:
+        with plc.idle(), caused(cause)(rig, plc):
+            yield
+
+    return idle
 
 
 def _dropped(_rig: Rig, plc: Plc) -> Iterator[None]:
@@ -283,6 +305,9 @@ FAULTS = (
     Fault("camera frozen", lambda rig, _: _stop(rig.camera.pid)),
     Fault("camera killed, restarted", lambda rig, _: _away(rig.camera)),
     Fault("camera away for 6 s", lambda rig, _: _away(rig.camera), 6.0),
+    Fault("camera frozen while no part comes", _no_part_comes(lambda rig, _: _stop(rig.camera.pid)), 2.0),
+    Fault("camera away while no part comes", _no_part_comes(lambda rig, _: _away(rig.camera)), 2.0),
+    Fault("line started while the camera is off", _starts_blind, 6.0),
     Fault("camera sends noise for pictures", _camera(NOISE)),
     Fault("camera sends no protocol", _camera(RUBBISH)),
     Fault("camera at 5 pictures a second", _crawls(lambda rig: rig.camera), seen=False),
@@ -310,4 +335,3 @@ FAULTS = (
     Fault("broker killed, restarted", lambda rig, _: _away(_broker(rig)), seen=False),
     Fault("broker answers noise", _noise(_broker, lambda rig: rig.noisy_broker), seen=False),
 )
-caused = contextmanager  # a cause is a generator: `with caused(fault.cause)(rig, plc)`

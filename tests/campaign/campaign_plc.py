@@ -100,6 +100,7 @@ class Plc:
         self._alarmed = False
         self._going = threading.Event()
         self._going.set()
+        self._idle = self._resting = False
         self._thread = threading.Thread(target=self._run, name="campaign-plc", daemon=True)
         self._thread.start()
 
@@ -119,6 +120,17 @@ class Plc:
             yield
         finally:
             self._going.set()
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """No part comes any more: look, but trigger nothing. Begins when the part under way has its answer."""
+        self._idle, until_ns = True, time.monotonic_ns() + self._deadline_ns
+        while not self._resting and time.monotonic_ns() < until_ns:
+            time.sleep(_POLL_S)
+        try:
+            yield
+        finally:
+            self._idle = self._resting = False
 
     def alive(self) -> bool:
         """Whether it still runs."""
@@ -153,7 +165,8 @@ class Plc:
             self._alarmed = False
             self._say(client, _ENABLE | ControlFlag.EXECUTE_COMMAND, command=Command.CLEAR_ALARMS)
         self._say(client, _ENABLE)
-        while StatusFlag.TRIGGER_READY not in self._look(client).flags:
+        while StatusFlag.TRIGGER_READY not in self._look(client).flags or self._idle:
+            self._resting = self._idle
             time.sleep(_POLL_S)
             if self._over.is_set():
                 return

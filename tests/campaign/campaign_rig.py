@@ -19,7 +19,7 @@ from campaign_entry import set_switch
 from runtime_kit import python_env, write_line
 
 HERE = Path(__file__).resolve().parent
-DEADLINE_MS, STALE_MS, STALL_S = 500, 800, 0.8
+DEADLINE_MS = 500
 _START_S = 60.0
 
 
@@ -207,10 +207,8 @@ def _assemble(folder: Path) -> Rig:
         broker = Program([mosquitto, "-p", str(broker_port)], broker_port, folder / "broker.txt")
     path = write_line(
         folder,
-        sources=[{"uri": f"rtsp://127.0.0.1:{camera_port}/part", "stall_s": STALL_S}],
-        stations=[
-            {"id": "st1", "mode": "triggered", "deadline_ms": DEADLINE_MS, "stale_ms": STALE_MS, "reject_run": 5}
-        ],
+        sources=[{"uri": f"rtsp://127.0.0.1:{camera_port}/part"}],
+        stations=[{"id": "st1", "mode": "triggered", "deadline_ms": DEADLINE_MS, "reject_run": 5}],
         links=[
             {"kind": "modbus-server", "port": port},
             {"kind": "modbus-tcp", "host": "127.0.0.1", "port": peer_port, "control": False, "timeout_ms": 200},
