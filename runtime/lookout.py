@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from cada_edge.runtime.board import StatusBoard
@@ -18,6 +18,7 @@ from cada_edge.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from cada_edge.bundle import Bundle
+    from cada_edge.runtime.sinks.courier import Delivery
 
 _UPDATE_NS = 500_000_000
 _ARRIVALS_KEPT = 50
@@ -29,6 +30,7 @@ class _Outlet(Protocol):
     @property
     def failures(self) -> int: ...
     def healthy(self) -> bool: ...
+    def delivery(self) -> Delivery | None: ...
 
 
 class _Feed(Protocol):
@@ -125,7 +127,7 @@ class Lookout:
             sources=tuple(self._source(feed, now_ns) for feed in feeds),
             stations=health.stations if health else (),
             links=health.links if health else (),
-            sinks=tuple(SinkStatus(sink.name, sink.healthy(), sink.failures) for sink in sinks),
+            sinks=tuple(_sink(sink) for sink in sinks),
             drift=tuple(_drift(report) for report in drift),
         )
 
@@ -142,6 +144,13 @@ class Lookout:
         return SourceStatus(
             feed.name, feed.healthy(), seen.frames, seen.drops, seen.fps(), seen.age_ms(now_ns), seen.error
         )
+
+
+def _sink(sink: _Outlet) -> SinkStatus:
+    status, delivery = SinkStatus(sink.name, sink.healthy(), sink.failures), sink.delivery()
+    if delivery is None:
+        return status
+    return replace(status, reached=delivery.reached, waiting=delivery.waiting, error=delivery.error)
 
 
 def _drift(report: DriftReport) -> DriftStatus:

@@ -57,6 +57,8 @@ METRICS = (
     Description("cada_edge_link_late_results_total", "counter", ("kind", "address"), "Results it had to show as LATE"),
     Description("cada_edge_sink_up", "gauge", ("sink",), "1 while records are kept there"),
     Description("cada_edge_sink_failures_total", "counter", ("sink",), "Verdicts lost there: failed or queue full"),
+    Description("cada_edge_outbox_reached", "gauge", ("sink",), "1 while the other side takes the records"),
+    Description("cada_edge_outbox_waiting_records", "gauge", ("sink",), "Records it has not taken yet"),
     Description("cada_edge_drift_distance_ratio", "gauge", ("source",), "Recent scores against calibration, 0 to 1"),
     Description("cada_edge_drift_p_value_ratio", "gauge", ("source",), "Chance of such a distance without drift"),
     Description("cada_edge_drift_detected", "gauge", ("source", "kind"), "1 for drifted; kind is score or feature"),
@@ -165,6 +167,8 @@ def _plant(status: LineStatus) -> dict[str, list[_Sample]]:
         "cada_edge_link_late_results_total": [_sample(sum(one.late for one in own), *at) for at, own in links.items()],
         "cada_edge_sink_up": [_sample(one.healthy, one.name) for one in status.sinks],
         "cada_edge_sink_failures_total": [_sample(one.failures, one.name) for one in status.sinks],
+        "cada_edge_outbox_reached": [s for one in status.sinks for s in _known(one.reached, one.name)],
+        "cada_edge_outbox_waiting_records": [s for one in status.sinks for s in _known(one.waiting, one.name)],
     }
 
 

@@ -116,11 +116,24 @@ class LinkStatus:
 
 @dataclass(frozen=True)
 class SinkStatus:
-    """Where records go; `failures` counts verdicts lost there."""
+    """Where records go.
+
+    Attributes:
+        name: of the sink.
+        healthy: records are kept there.
+        failures: verdicts lost there.
+        reached: whether the other machine took the last attempt to bring it some; ``None`` before the first,
+            and where there is no other machine.
+        waiting: records that it has not taken yet; ``None`` where there is no other machine.
+        error: why it is not reached; empty while it is.
+    """
 
     name: Text
     healthy: bool
     failures: int = 0
+    reached: bool | None = None
+    waiting: int | None = None
+    error: Text = ""
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,10 @@ function showStates(status) {
   }));
   rows("sinks", status.sinks.map((s) => {
     const [word, mood] = light(s.healthy, "keeps", "fails");
-    return row(s.name, word, s.failures ? `${plural(s.failures, "record")} lost` : "", s.failures && s.healthy ? "care" : mood);
+    const away = s.reached === false;
+    const waiting = away || s.waiting > 99 ? `${away ? (s.name === "mqtt" ? "broker" : "receiver") + " away, " : ""}${s.waiting} waiting` : "";
+    const note = [s.failures ? `${plural(s.failures, "record")} lost` : "", waiting, away ? s.error : ""].filter(Boolean).join(" · ");
+    return row(s.name, word, note, (s.failures || away) && s.healthy ? "care" : mood);
   }));
   rows("drift", status.drift.flatMap(driftRows), "not enough parts yet");
   showHost(status.host);

@@ -39,6 +39,10 @@ class Ledger(Generic[_Item]):
         tell: called with what was mended without an error being raised.
         memory_rows: items that may wait, > 0; beyond, the oldest is lost and counted.
 
+    Attributes:
+        lost: items given up because too many waited.
+        failing: the last attempt to write left items waiting.
+
     Raises:
         SinkError: the place is wrong, or the file is a newer version's or another program's.
     """
@@ -57,7 +61,7 @@ class Ledger(Generic[_Item]):
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._closed = False
-        self.lost = 0
+        self.lost, self.failing = 0, False
         _check_place(path)
         try:
             self._open()
@@ -83,11 +87,10 @@ class Ledger(Generic[_Item]):
     def flush(self) -> None:
         """Write all that wait, oldest first. Raises `SinkError` when some still do."""
         with self._lock:
-            while self._waiting:
-                chunk = list(islice(self._waiting, _CHUNK_ROWS))
-                self.change(lambda connection, chunk=chunk: self._write_all(connection, chunk))  # type: ignore[misc]  # this turn's chunk
-                for _ in chunk:
-                    self._waiting.popleft()
+            try:
+                self._write_waiting()
+            finally:
+                self.failing = bool(self._waiting)
 
     def change(self, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """Run `action` in a transaction, once more on a new file where the old one is damaged.
@@ -118,6 +121,13 @@ class Ledger(Generic[_Item]):
             finally:
                 self._closed = True
                 self._disconnect()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            chunk = list(islice(self._waiting, _CHUNK_ROWS))
+            self.change(lambda connection, chunk=chunk: self._write_all(connection, chunk))  # type: ignore[misc]  # this turn's chunk
+            for _ in chunk:
+                self._waiting.popleft()
 
     def _attempt(self, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
         if self._closed:

@@ -99,16 +99,18 @@ class ImageArchive:
         sampled = self._options.keep_passes is not None and verdict.frame_id % self._options.keep_passes == 0
         if frame.image is None or (verdict.passed and not sampled):
             return
-        self._failed = True
+        saved = False
         try:
             self._check_space()
             self._save(verdict, frame.image, prediction, sampled)
             self._files.trim()
+            saved = True
         except (DataError, OSError) as error:
             raise SinkError(
                 f"picture not archived: {error}; free some space or lower sinks.archive.max_bytes"
             ) from error
-        self._failed = False
+        finally:
+            self._failed = not saved  # not before it is known: others look meanwhile
 
     def tend(self) -> None:
         """Delete what is too old; to be called now and then. Raises `SinkError`."""

@@ -43,6 +43,21 @@ class CourierState:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """What people are told of deliveries.
+
+    Attributes:
+        reached: whether the other side took the last attempt; ``None`` before the first.
+        waiting: records that it has not taken yet.
+        error: what the last attempt failed with; empty when it did not.
+    """
+
+    reached: bool | None
+    waiting: int
+    error: str = ""
+
+
 class Courier:
     """Brings an outbox's parcels away in a thread, oldest first, with pauses that grow while nobody takes them.
 

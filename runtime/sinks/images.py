@@ -48,15 +48,17 @@ class RejectImages:
         if verdict.passed or frame.image is None:
             return
         stem = f"{PREFIX}{self._number:08d}-{safe_name(frame.source_id)}-{frame.frame_id}-{safe_name(frame.name)}"
-        self._number, self._failed = self._number + 1, True
+        self._number, saved = self._number + 1, False
         try:
             self._keep(self._folder / f"{stem}.png", frame.image)
             if prediction is not None and prediction.finite()[0]:
                 self._keep(self._folder / f"{stem}-panel.png", self._panel(verdict, frame.image, prediction))
             self._kept.trim()
+            saved = True
         except (DataError, OSError) as error:
             raise SinkError(f"reject not saved: {error}; free some space or lower sinks.rejects.max_bytes") from error
-        self._failed = False
+        finally:
+            self._failed = not saved  # not before it is known: others look meanwhile
 
     def healthy(self) -> bool:
         """False after a picture that could not be saved, until one can be."""

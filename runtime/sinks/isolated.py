@@ -18,6 +18,7 @@ from cada_edge.types import Frame, Prediction, Verdict
 
 if TYPE_CHECKING:
     from cada_edge.bundle import Bundle
+    from cada_edge.runtime.sinks.courier import Delivery
 
 _Job = Callable[[], None]
 TEND_PERIOD_S = 1.0
@@ -49,6 +50,14 @@ class Tended(Protocol):
 
     def tend(self) -> None:
         """Catch up; called every second or so. Raises `SinkError`."""
+
+
+@runtime_checkable
+class Delivers(Protocol):
+    """A sink whose records another machine has to take."""
+
+    def delivery(self) -> Delivery:
+        """How that goes. Never waits."""
 
 
 class IsolatedSink:
@@ -113,6 +122,10 @@ class IsolatedSink:
     def healthy(self) -> bool:
         """False while the other sink fails or its queue is full."""
         return self._sink.healthy() and not self._jobs.full()
+
+    def delivery(self) -> Delivery | None:
+        """How another machine takes the records; ``None`` where none has to."""
+        return self._sink.delivery() if isinstance(self._sink, Delivers) else None
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Let the waiting verdicts through, for at most `timeout_s`, then close the other sink."""

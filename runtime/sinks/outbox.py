@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cada_edge.errors import SinkError
 from cada_edge.runtime.records.database import Layout, insert
 from cada_edge.runtime.records.ledger import Ledger, Tell
 
@@ -40,8 +42,10 @@ class Outbox:
     """
 
     def __init__(self, path: Path, max_rows: int, tell: Tell) -> None:
-        self._max_rows, self.dropped = max_rows, 0
+        self._max_rows, self.dropped, self._in_file = max_rows, 0, 0
         self._ledger: Ledger[tuple[str, str]] = Ledger(path, LAYOUT, self._write, tell)
+        with suppress(SinkError):  # a file that cannot be read yet is counted when it can
+            self.count()
 
     @property
     def lost(self) -> int:
@@ -52,6 +56,16 @@ class Outbox:
     def in_memory(self) -> int:
         """Parcels that could not be written to the file yet."""
         return self._ledger.waiting
+
+    @property
+    def failing(self) -> bool:
+        """The last attempt to write left parcels in memory."""
+        return self._ledger.failing
+
+    @property
+    def waiting(self) -> int:
+        """Parcels that have not been taken, as of the last `count`, and those in memory. Never waits for the file."""
+        return self._in_file + self._ledger.waiting
 
     def append(self, kind: str, body: str) -> None:
         """Add the newest. Raises `SinkError` while it cannot be written; it is kept."""
@@ -69,6 +83,13 @@ class Outbox:
     def remove(self, number: int) -> None:
         """It has been taken, and so have all before it. Raises `SinkError`."""
         self._ledger.change(lambda db: db.execute("DELETE FROM outbox WHERE id <= ?", (number,)))
+
+    def count(self) -> None:
+        """See how many are in the file, without reading them. Raises `SinkError`."""
+        # Numbers count up without gaps; two selects: each is one step, both in one a full scan.
+        query = "SELECT (SELECT max(id) FROM outbox), (SELECT min(id) FROM outbox)"
+        newest, oldest = self._ledger.change(lambda db: db.execute(query).fetchone())
+        self._in_file = 0 if newest is None else newest - oldest + 1
 
     def __len__(self) -> int:
         """Parcels in the file. Raises `SinkError`."""

@@ -11,7 +11,7 @@ from typing import Any
 from cada_edge.runtime.drift import DriftReport
 from cada_edge.runtime.records.ledger import plain
 from cada_edge.runtime.records.rows import ResultRecord, Row, drift_row, message, result_row, verdict_row
-from cada_edge.runtime.sinks.courier import Courier
+from cada_edge.runtime.sinks.courier import Courier, Delivery
 from cada_edge.runtime.sinks.outbox import Outbox
 from cada_edge.types import Frame, Prediction, Verdict
 
@@ -45,12 +45,19 @@ class OutboxSink:
         self._put("drift", drift_row(report))
 
     def tend(self) -> None:
-        """Write what waits in memory. Raises `SinkError` when some still does."""
+        """Write what waits in memory, and count. Raises `SinkError` when some still waits there."""
         self.outbox.flush()
+        self.outbox.count()
 
     def healthy(self) -> bool:
-        """False while records wait in memory; one who does not answer costs no record."""
-        return not self.outbox.in_memory
+        """False while records can only be kept in memory; one who does not answer costs no record: see `delivery`."""
+        return not self.outbox.failing
+
+    def delivery(self) -> Delivery:
+        """How bringing them away goes. Never waits; what waits is a second old at most."""
+        state = self.courier.state
+        reached = True if state.connected else False if state.error else None
+        return Delivery(reached, self.outbox.waiting, state.error)
 
     def close(self) -> None:
         """Bring away what can be brought within a second, then close. Safe to call twice. Raises `SinkError`."""

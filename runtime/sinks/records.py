@@ -115,8 +115,8 @@ class RecordSink:
         self._trim()
 
     def healthy(self) -> bool:
-        """False while rows wait in memory."""
-        return not self._ledger.waiting
+        """False from a row that could not be written until all that wait are."""
+        return not self._ledger.failing
 
     def close(self) -> None:
         """Write what waits and close the file. Safe to call twice. Raises `SinkError` for what is lost."""

@@ -52,9 +52,12 @@ class TableSink:
         self._file.close()
 
     def _append(self, line: str) -> None:
-        self._failed = True
-        self._file.append(line)
-        self._failed = False
+        written = False
+        try:
+            self._file.append(line)
+            written = True
+        finally:
+            self._failed = not written  # not before it is known: others look meanwhile
 
 
 def record(verdict: Verdict, frame: Frame, prediction: Prediction | None) -> dict[str, str | int | float | None]:

@@ -64,7 +64,7 @@ def fill(board: StatusBoard) -> None:
             LinkStatus("modbus-server", "127.0.0.1:502", True),
             LinkStatus("s7", "10.0.0.1:102", False, "refused", late=2),
         ),
-        sinks=(SinkStatus("csv", True), SinkStatus("mqtt", False, 3)),
+        sinks=(SinkStatus("csv", True), SinkStatus("mqtt", False, 3, reached=False, waiting=123, error="no answer")),
         drift=(DriftStatus("cam1", 200, 0.2, 0.001, True, 0.3, 0.8), DriftStatus("cam2", 3, None, None, False)),
     )
 

@@ -49,6 +49,10 @@ def test_every_metric_has_its_value(families: dict[str, Metric]) -> None:
     assert value(families, "cada_edge_link_up", kind="modbus-server", address="127.0.0.1:502") == 1
     assert value(families, "cada_edge_link_late_results_total", kind="s7", address="10.0.0.1:102") == 2
     assert value(families, "cada_edge_sink_failures_total", sink="mqtt") == 3
+    assert value(families, "cada_edge_outbox_reached", sink="mqtt") == 0
+    assert value(families, "cada_edge_outbox_reached", sink="csv") is None
+    assert value(families, "cada_edge_outbox_waiting_records", sink="mqtt") == 123
+    assert value(families, "cada_edge_outbox_waiting_records", sink="csv") is None
     assert value(families, "cada_edge_station_results_total", station="st1", result="pass") == 2
     assert value(families, "cada_edge_station_results_total", station="st1", result="fail") == 2
     assert value(families, "cada_edge_station_alarm", station="st1", alarm="reject run") == 1

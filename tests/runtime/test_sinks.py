@@ -20,9 +20,14 @@ from cada_edge.protocols import Sink
 from cada_edge.runtime.judge import Judge, Judgement
 from cada_edge.runtime.log import make_logger
 from cada_edge.runtime.runners.ort import OrtRunner
+from cada_edge.runtime.sinks.archive import ArchiveOptions, ImageArchive
+from cada_edge.runtime.sinks.courier import Courier
 from cada_edge.runtime.sinks.images import RejectImages, safe_name
 from cada_edge.runtime.sinks.isolated import IsolatedSink
 from cada_edge.runtime.sinks.log import LogSink
+from cada_edge.runtime.sinks.outbox import Outbox, Parcel
+from cada_edge.runtime.sinks.outbox_sink import OutboxSink
+from cada_edge.runtime.sinks.records import RecordSink
 from cada_edge.runtime.sinks.table import COLUMNS, TableSink
 from cada_edge.types import Frame, Prediction, Verdict
 
@@ -235,3 +240,50 @@ def test_closing_lets_waiting_verdicts_through() -> None:
     with pytest.raises(SinkError, match="closed"):
         send(sink, judgement)
     wait_until(lambda: slow.closed)
+
+
+@pytest.mark.parametrize("kind", ["archive", "rejects", "records", "csv", "outbox"])
+def test_a_sink_at_work_is_not_a_failing_one(kind: str, tmp_path: Path) -> None:
+    """However often somebody looks while it writes: only a write that failed counts."""
+    sink, over, seen = open_sink(kind, tmp_path), threading.Event(), set[bool]()
+
+    def look() -> None:
+        while not over.is_set():
+            seen.add(sink.healthy())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    for number in range(40):
+        send(sink, judged(255, number))
+    over.set()
+    watcher.join()
+    sink.close()
+    assert seen == {True}
+
+
+def open_sink(kind: str, folder: Path) -> Sink:
+    """A sink of each kind that keeps records."""
+    if kind == "archive":
+        return ImageArchive(folder / "archive", make_bundle(), ArchiveOptions(min_free_bytes=0))
+    if kind == "rejects":
+        return RejectImages(folder / "rejects", SPEC)
+    if kind == "records":
+        return RecordSink(folder / "r.sqlite", "0" * 64, print)
+    if kind == "csv":
+        return TableSink(folder / "v.csv", "csv")
+    outbox = Outbox(folder / "o.sqlite", 100, print)
+    return OutboxSink(outbox, Courier(outbox, _Nowhere(), print))
+
+
+class _Nowhere:
+    """A way that leads to nobody."""
+
+    def deliver(self, _parcels: list[Parcel]) -> int:
+        """Takes none."""
+        raise SinkError("nobody is there")
+
+    def tend(self) -> None:
+        """Nothing."""
+
+    def hang_up(self) -> None:
+        """Nothing."""

@@ -205,3 +205,27 @@ def test_a_secret_that_is_none_is_told_without_its_value(tmp_path: Path, content
     with pytest.raises(SinkError, match=r"/s: ") as caught:
         secret(tmp_path / "s", None)
     assert "hush" not in str(caught.value)
+
+
+def test_how_deliveries_go_can_be_seen(tmp_path: Path) -> None:
+    """Whether the other side takes records, why not, and how many wait, also those of the run before."""
+    path = tmp_path / "o.sqlite"
+    shelf, outbox = Shelf(), Outbox(path, 100, ignore)
+    shelf.open = False
+    sink = OutboxSink(outbox, Courier(outbox, shelf, ignore, pause_s=(0.01, 0.01)))
+    assert sink.delivery().reached is None
+    for number in range(3):
+        send(sink, judged(0, number))
+    wait_until(lambda: sink.delivery().reached is False)
+    sink.tend()
+    assert (sink.delivery().waiting, sink.delivery().error, sink.healthy()) == (3, "the shelf is closed", True)
+    sink.close()
+    again = Outbox(path, 100, ignore)
+    assert again.waiting == 3
+    shelf.open = True
+    sink = OutboxSink(again, Courier(again, shelf, ignore, pause_s=(0.01, 0.01)))
+    wait_until(lambda: sink.delivery().reached is True)
+    wait_until(lambda: not len(again))
+    sink.tend()
+    assert (sink.delivery().waiting, sink.delivery().error) == (0, "")
+    sink.close()
