@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from runtime_kit import Plc, wait_until
 
+from cada_edge.errors import LinkError
 from cada_edge.runtime.control import ControlBlock, ControlFlag, encode_control
 from cada_edge.runtime.handshake import Acquire, Life, Published, StationOptions
 from cada_edge.runtime.judge import Judgement
@@ -92,7 +93,7 @@ def living(one: Place) -> Iterator[None]:
 
     def live() -> None:
         while not over.wait(0.02):
-            if one.process.alive():
+            with suppress(LinkError):  # a process that was killed a moment ago takes none
                 one.alive()
 
     thread = threading.Thread(target=live)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from modbus_peer import Memory
 from plc_kit import Driver, living, options, place
 from runtime_kit import THRESHOLD, make_bundle, picture, python_env, tiny_model, wait_until, write_line
 
@@ -25,10 +26,10 @@ from cada_edge.imaging import write_png
 from cada_edge.runtime.config import load_config
 from cada_edge.runtime.control import Command, ControlFlag
 from cada_edge.runtime.handshake import Life, Published
-from cada_edge.runtime.links.config import ModbusServerConfig
+from cada_edge.runtime.links.config import ModbusServerConfig, ModbusTcpConfig
 from cada_edge.runtime.plc import client
 from cada_edge.runtime.plc.wire import Acquired, Setup, StationSetup
-from cada_edge.runtime.registers import Alarm, ErrorCode, OfflineReason, ResultFlag, StatusFlag
+from cada_edge.runtime.registers import HEAD, TAIL, Alarm, ErrorCode, OfflineReason, ResultFlag, StatusFlag
 from cada_edge.runtime.stations import Stations
 
 ENABLE, TRIGGER, ACK = ControlFlag.TRIGGER_ENABLE, ControlFlag.TRIGGER, ControlFlag.RESULTS_ACK
@@ -390,9 +391,9 @@ def test_a_plc_process_that_starts_anew_goes_on_counting() -> None:
                 last = plc.result(trigger_id)
                 plc.acknowledge()
             wait_until(lambda: [one.missed for one in station.process.health.stations] == [2])
+            before = station.process.pid
             station.process._process.kill()
-            wait_until(lambda: not station.process.alive())
-        wait_until(station.process.alive)
+        wait_until(lambda: station.process.pid != before and station.process.alive())
         with driver(station.port) as plc:
             plc.ready()
             begun = plc.block()
@@ -405,6 +406,32 @@ def test_a_plc_process_that_starts_anew_goes_on_counting() -> None:
     assert [one.seq for one in (last, begun, shown)] == [2, 3, 4]
     toggles = [StatusFlag.RESULT_TOGGLE in one.flags for one in (last, begun, shown)]
     assert toggles == [False, True, False]
+
+
+def test_a_plc_whose_memory_is_written_sees_number_and_toggle_change_together() -> None:
+    """Also over a restart of the PLC process, which such a PLC does not notice: every change of one is one of both."""
+    address = f"127.0.0.1:{free_port()}"
+    memory, seen = Memory("modbus-tcp", address), list[tuple[int, bool]]()
+
+    def online(seq: int) -> bool:
+        words = memory.status()
+        if words[HEAD] == words[TAIL]:
+            look = words[HEAD], bool(words[0] & StatusFlag.RESULT_TOGGLE)
+            seen.extend([look] if look not in seen[-1:] else [])
+        return words[HEAD] == seq and bool(words[0] & StatusFlag.ONLINE)
+
+    host, port = address.split(":")
+    link = ModbusTcpConfig(kind="modbus-tcp", host=host, port=int(port))
+    with place(options(), links=(link,)) as station, living(station):
+        for seq in (0, 1):
+            wait_until(lambda seq=seq: online(seq))  # type: ignore[misc]  # this turn's number
+            station.answer(0)
+        wait_until(lambda: online(2))
+        station.process._process.kill()
+        wait_until(lambda: online(3))
+        station.answer(0)
+        wait_until(lambda: online(4))
+    assert seen == [(0, False), (1, True), (2, False), (3, True), (4, False)]
 
 
 @pytest.mark.parametrize(
