@@ -36,7 +36,8 @@ class LineConfig(Strict):
         batch: most frames judged in one call of the model, of whatever station; where absent, an engine takes those
             of every source, ONNX Runtime and OpenVINO those of one triggered part.
         recipes: bundles that a PLC may select, by number.
-        stations: places where parts are judged; one with every source where absent.
+        stations: places where parts are judged; one in free run with every source where absent, which on a line that
+            a PLC sees must be one.
         links: PLCs that see a station and drive it.
         linger_ms: how long the safe state can still be read after the line ended.
         plc_priority: real-time priority of the process that talks to PLCs, where the system grants it, so that a busy
@@ -73,13 +74,8 @@ class LineConfig(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> LineConfig:
         wiring.check(self.sources, self.stations, self.links, self.sinks.modbus)
-        for station in self.stations_or_one():
-            limit_ms = station.deadline_ms or self.deadline_ms
-            if self.wired() and station.mode == "free-run" and limit_ms and limit_ms > station.stale_ms:
-                raise ValueError(
-                    f"deadline_ms {limit_ms} is longer than stale_ms {station.stale_ms} of station {station.id}: "
-                    "a frame in time would look like a hung pipeline"
-                )
+        if self.wired():
+            wiring.check_seen(self.stations_or_one(), self.deadline_ms)
         return self
 
     def wired(self) -> bool:

@@ -15,15 +15,17 @@ _LONGEST_MS = 3_600_000
 
 
 class StationConfig(Strict):
-    """One place where parts are judged, with one or several cameras. A part passes only if every view of it does.
+    """One place where parts are judged. Triggered, it has one or several cameras, and a part passes only if every view
+    of it does; in free run, where a PLC sees it, it has one, and every frame is a part.
 
     Attributes:
         id: for links, records and people.
-        sources: ids of its cameras; all of the line's where there is one station.
+        sources: ids of its cameras, one in free run; all of the line's where there is one station.
         mode: ``triggered`` by the PLC, or ``free-run``, in which every frame is a part.
         deadline_ms: from trigger (capture, in free run) to result; the line's where absent, then none
             in free run and a second when triggered. A later result is UNKNOWN and REJECT.
-        stale_ms: silence of the pipeline after which the PLC sees it stalled.
+        stale_ms: silence of the pipeline after which the PLC sees it stalled; a call of the model is silence, and with
+            the line's `batch` it may hold all views of a part.
         plc_stale_ms: standstill of a PLC's heartbeat after which the station goes offline.
         ack_timeout_ms: how long a result waits for RESULTS_ACK; 0: the PLC does not acknowledge.
         hold_ms: in free run, how long a reject keeps later frames from showing PASS.

@@ -28,6 +28,33 @@ def check(
     _check_links(stations, links)
 
 
+def check_seen(stations: Sequence[StationConfig], deadline_ms: float | None) -> None:
+    """Raise `ValueError` for a station that a PLC would take for something else than it is.
+
+    Args:
+        stations: each with its sources.
+        deadline_ms: of the line.
+    """
+    for station in stations:
+        if station.mode == "free-run":
+            _check_free_running(station, station.deadline_ms or deadline_ms)
+
+
+def _check_free_running(station: StationConfig, limit_ms: float | None) -> None:
+    if len(station.sources) != 1:
+        # Nothing says which pictures of free-running cameras show the same part, so each would have a PASS of its own.
+        raise ValueError(
+            f"station {station.id} is in free run with {len(station.sources)} sources, {list(station.sources)}: every "
+            "picture would be a part, and pass although another camera rejects it; give each source a station with a "
+            "link of its own, or set mode: triggered, where a part passes only if all its views do"
+        )
+    if limit_ms and limit_ms > station.stale_ms:
+        raise ValueError(
+            f"deadline_ms {limit_ms} is longer than stale_ms {station.stale_ms} of station {station.id}: "
+            "a frame in time would look like a hung pipeline"
+        )
+
+
 def _check_sources(known: set[str], stations: Sequence[StationConfig]) -> None:
     if len(stations) > 1 and any(not station.sources for station in stations):
         raise ValueError("with several stations each must name its sources")

@@ -19,8 +19,7 @@ threads: 2
 deadline_ms: 500
 max_frames: 10
 sources:
-  - {uri: "folder:images?fps=25", id: top}
-  - {uri: "rtsp://host/s", id: side, stall_s: 1.5}
+  - {uri: "rtsp://host/s", id: top, stall_s: 1.5}
 sinks:
   modbus: {host: 127.0.0.1, port: 5020, base: 100}
   log: {}
@@ -40,7 +39,7 @@ def load(folder: Path, text: str) -> LineConfig:
 def test_a_whole_file_is_read(tmp_path: Path) -> None:
     """Every documented key is understood, and paths become absolute beside the file."""
     config = load(tmp_path, WHOLE)
-    assert [source.id for source in config.sources] == ["top", "side"]
+    assert [(source.id, source.stall_s) for source in config.sources] == [("top", 1.5)]
     assert config.bundle == tmp_path / "line.cada"
     assert config.sinks.records is not None
     assert config.sinks.records.jsonl == tmp_path / "sub" / "v.jsonl"

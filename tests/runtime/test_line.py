@@ -224,7 +224,7 @@ def test_what_waits_of_several_sources_is_judged_in_one_call() -> None:
         ({}, 1),
         ({"stations": [{"id": "a", "mode": "triggered"}]}, 3),
         ({"stations": [{"id": "a", "mode": "triggered", "sources": ["cam0", "cam1"]}, REST]}, 2),
-        ({"stations": [{"id": "a"}]}, 1),
+        ({"stations": [{"id": one, "sources": [one]} for one in ("cam0", "cam1", "x")]}, 1),
         ({"backend": "openvino", "stations": [{"id": "a", "mode": "triggered"}]}, 3),
         ({"backend": "tensorrt"}, 3),
         ({"batch": 8}, 8),
@@ -300,11 +300,11 @@ Open = Callable[..., Stations]
 
 @pytest.fixture
 def modbus() -> Iterator[Open]:
-    """Opens a free-running station of two cameras on a free Modbus port; closed at the end."""
+    """Opens a free-running station of one camera on a free Modbus port; closed at the end."""
     with ExitStack() as stack:
 
         def start(stale_ms: int = 60_000) -> Stations:
-            station = StationSetup("st1", options(stale_ms), sources=("cam0", "cam1"))
+            station = StationSetup("st1", options(stale_ms), sources=("cam0",))
             setup = Setup((station,), (ModbusServerConfig(kind="modbus-server", port=0),), linger_ms=0)
             stations = Stations(setup, nobody, quiet)
             stack.callback(stations.close)
@@ -353,7 +353,7 @@ def test_a_lost_camera_takes_the_line_offline(plc: Connect, modbus: Open) -> Non
 
 
 def test_a_broken_source_takes_the_line_offline(plc: Connect, modbus: Open) -> None:
-    """While another source still lives, the PLC sees that one of them is gone."""
+    """While a source of another place still lives, the PLC sees that its own is gone."""
     link, waiting = modbus(), Paused(frames(0))
     view, one = plc(port(link)), line(Scripted(frames(0), SourceError("cable pulled")), waiting, stations=link)
     running = threading.Thread(target=one.run)
