@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -25,7 +26,7 @@ from cada_edge.data.dataset import scan
 from cada_edge.errors import CadaEdgeError, ConfigError, DataError
 
 _STOP_TIMEOUT_S = 20.0
-_BELT_FPS = 6.0  # of all products together: well within one small processor
+_BELT_FPS = 6.0  # well within one small processor
 
 
 def demo(
@@ -175,20 +176,13 @@ def _independent(job: _Job, port: int) -> None:
 
 
 def _line(job: _Job, port: int) -> dict[str, object]:
-    """A line.yaml that shows every product's test images in turn."""
-    folders = sorted({item.path.parent.parent for item in scan(job.data).test()})
-    if not folders:
-        raise DataError(f"{job.data}: no test images to stream; expected <product>/test/<kind>/*.png")
-    fps = _BELT_FPS / len(folders)
-    sources = [
-        {"id": f"cam{i + 1}", "uri": f"folder:{quote(str(folder))}?fps={fps:g}&loop=1"}
-        for i, folder in enumerate(folders)
-    ]
+    """A line.yaml whose one camera sees every product's test images in turn."""
+    belt = _belt(job)
     return {
         "schema": 1,
         "bundle": job.bundle.name,
         "deadline_ms": 900,
-        "sources": sources,
+        "sources": [{"id": "cam1", "uri": f"folder:{quote(str(belt))}?fps={_BELT_FPS:g}&loop=1"}],
         "sinks": {
             "modbus": {"host": "127.0.0.1", "port": port},
             "log": {},
@@ -196,6 +190,26 @@ def _line(job: _Job, port: int) -> dict[str, object]:
             "rejects": {"dir": "rejects", "max_files": 200},
         },
     }
+
+
+def _belt(job: _Job) -> Path:
+    """A folder of links to the test images, in the order in which the parts pass: one of each product after the other.
+
+    Raises `DataError` where there are none.
+    """
+    of_product: dict[Path, list[Path]] = {}
+    for item in scan(job.data).test():
+        of_product.setdefault(item.path.parent.parent, []).append(item.path)
+    if not of_product:
+        raise DataError(f"{job.data}: no test images to stream; expected <product>/test/<kind>/*.png")
+    belt = (job.out / "belt").resolve()
+    shutil.rmtree(belt, ignore_errors=True)  # links of a run before; what they lead to stays
+    belt.mkdir()
+    rounds = zip_longest(*(of_product[folder] for folder in sorted(of_product)))
+    for index, path in enumerate(path for one in rounds for path in one if path is not None):
+        name = "-".join((f"{index:05}", *path.relative_to(path.parents[3]).parts))
+        (belt / name).symlink_to(path.resolve())
+    return belt
 
 
 def _free_port() -> int:

@@ -9,12 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from cada_edge.bundle import Bundle
-from cada_edge.cli.demo import _Job, _stop
-from cada_edge.errors import ConfigError
+from cada_edge.cli.demo import _Job, _line, _stop
+from cada_edge.errors import ConfigError, DataError
+from cada_edge.imaging import write_png
+from cada_edge.runtime.config import parse_config
+from cada_edge.runtime.sources.folder import FolderSource
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +94,24 @@ def test_a_folder_belongs_to_one_demo(tmp_path: Path) -> None:
     (tmp_path / "demo.json").rename(tmp_path / "line.cada")
     with pytest.raises(ConfigError, match="unknown how"):
         job.claim({"size": 64})
+
+
+def test_one_camera_sees_every_product_in_turn(tmp_path: Path) -> None:
+    """The line is one that a PLC may see in free run; its pictures are those of the products one after the other."""
+    job = _Job(Console(quiet=True), tmp_path, tmp_path / "parts")
+    job.data.mkdir()
+    with pytest.raises(DataError):
+        _line(job, 5020)
+    for product, kinds in (("gear", ("dent", "good")), ("nut", ("good",))):
+        for index, folder in enumerate(("train/good", *(f"test/{kind}" for kind in kinds))):
+            (job.data / product / folder).mkdir(parents=True)
+            write_png(job.data / product / folder / "0.png", np.full((8, 8, 3), 40 * index, np.uint8))
+    for _ in range(2):  # the second run finds the links of the first
+        config = parse_config(json.loads(json.dumps(_line(job, 5020))))
+        assert (len(config.sources), config.wired()) == (1, True)
+        names = [frame.name for frame in FolderSource(tmp_path / "belt").frames()]
+        assert names == ["00000-gear-test-dent-0.png", "00001-nut-test-good-0.png", "00002-gear-test-good-0.png"]
+    assert (job.data / "gear" / "test" / "dent" / "0.png").is_file()
 
 
 def test_a_line_that_will_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
