@@ -23,7 +23,7 @@ class ControlFlag(IntFlag):
         RESULTS_ACK: rising: the result was read; hold it until RESULTS_VALID falls.
         EXECUTE_COMMAND: rising: run the command of word 7.
         SET_OFFLINE: take the station offline.
-        CLEAR_ERROR: rising: take ERROR, MISSED_TRIGGER and BUFFER_OVERRUN back.
+        CLEAR_ERROR: rising: take ERROR, word 13, MISSED_TRIGGER and BUFFER_OVERRUN back.
     """
 
     TRIGGER_ENABLE = 1 << 0
