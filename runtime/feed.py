@@ -70,15 +70,16 @@ class Feed:
         self,
         source: Source,
         name: str,
-        inbox: queue.SimpleQueue[Arrival],
+        inbox: queue.Queue[Arrival],
         latency_ns: int = 0,
         *,
         keeps_every: bool = False,
     ) -> None:
         self.name, self.ended, self.broken = name, False, False
+        self.trouble = ""  # why a picture that nobody asked for was none
         self._source, self._inbox, self._latency_ns = source, inbox, latency_ns
         self._keeps_every, self._finds_itself = keeps_every, keeps_every or isinstance(source, Triggered)
-        self._demands: queue.SimpleQueue[Demand | None] = queue.SimpleQueue()
+        self._demands: queue.Queue[Demand | None] = queue.Queue()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"cada-edge-feed-{name}", daemon=True)
         self._thread.start()
@@ -123,8 +124,9 @@ class Feed:
                 return self._demands.get(timeout=_LOOK_S)
             if self._finds_itself or self._source.healthy():
                 continue
-            if self._closed.is_set() or next(frames, None) is None:
+            if self._closed.is_set() or (frame := next(frames, None)) is None:
                 return None
+            self.trouble = frame.note if frame.status == "incomplete" else ""
 
     def _deliver(self, frames: Iterator[Frame], demand: Demand) -> bool:
         """Put the first frame that is new enough into the inbox; false when there is none any more."""
@@ -178,7 +180,8 @@ class Feeds:
         latency_ns: Mapping[str, int] | None = None,
         keeping: Container[str] = (),
     ) -> None:
-        self._inbox: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        # No SimpleQueue: in CPython 3.11 a signal at the end of a time-out can leave one waiting for ever.
+        self._inbox: queue.Queue[Arrival] = queue.Queue()
         delays = latency_ns or {}
         self._feeds = {
             name: Feed(source, name, self._inbox, delays.get(name, 0), keeps_every=name in keeping)

@@ -36,6 +36,8 @@ class _Outlet(Protocol):
 class _Feed(Protocol):
     @property
     def name(self) -> str: ...
+    @property
+    def trouble(self) -> str: ...
     def healthy(self) -> bool: ...
 
 
@@ -137,7 +139,7 @@ class Lookout:
 
     def _health_of(self, feed: _Feed) -> SourceStatus:
         seen = self._seen[feed.name]
-        return SourceStatus(feed.name, feed.healthy(), error=seen.error or seen.trouble)
+        return SourceStatus(feed.name, feed.healthy(), error=seen.error or seen.trouble or feed.trouble)
 
     def _source(self, feed: _Feed, now_ns: int) -> SourceStatus:
         seen = self._seen[feed.name]

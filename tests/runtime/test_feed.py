@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from runtime_kit import picture, wait_until
 
 from cada_edge.errors import ConfigError, SourceError
-from cada_edge.runtime.feed import Arrival, Demand, Feed
+from cada_edge.runtime.feed import Arrival, Demand, Feed, Feeds
 from cada_edge.runtime.sources.camera import CameraOptions, CameraSource
 from cada_edge.runtime.sources.device import Shot
 
@@ -56,13 +57,13 @@ def camera() -> Camera:
 
 
 @pytest.fixture
-def inbox() -> queue.SimpleQueue[Arrival]:
+def inbox() -> queue.Queue[Arrival]:
     """Of a line."""
-    return queue.SimpleQueue()
+    return queue.Queue()
 
 
 @pytest.fixture
-def feed(camera: Camera, inbox: queue.SimpleQueue[Arrival]) -> Iterator[Feed]:
+def feed(camera: Camera, inbox: queue.Queue[Arrival]) -> Iterator[Feed]:
     """One that looks through the camera."""
     one = Feed(CameraSource(camera.open, "bench", "cam1", QUICK), "cam1", inbox)
     yield one
@@ -70,7 +71,7 @@ def feed(camera: Camera, inbox: queue.SimpleQueue[Arrival]) -> Iterator[Feed]:
 
 
 def test_a_lost_camera_comes_back_although_nobody_asks_for_a_picture(
-    camera: Camera, feed: Feed, inbox: queue.SimpleQueue[Arrival]
+    camera: Camera, feed: Feed, inbox: queue.Queue[Arrival]
 ) -> None:
     """A station without its camera takes no trigger; the camera is opened again without one, and the next is served."""
     camera.plugged = False
@@ -90,9 +91,7 @@ def test_a_lost_camera_comes_back_although_nobody_asks_for_a_picture(
     assert frame.t_capture_ns >= asked_ns
 
 
-def test_a_feed_whose_camera_stays_away_can_be_closed(
-    camera: Camera, feed: Feed, inbox: queue.SimpleQueue[Arrival]
-) -> None:
+def test_a_feed_whose_camera_stays_away_can_be_closed(camera: Camera, feed: Feed, inbox: queue.Queue[Arrival]) -> None:
     """Closing ends the waiting for a camera that never comes back."""
     camera.plugged = False
     feed.ask()
@@ -105,12 +104,15 @@ def test_a_feed_whose_camera_stays_away_can_be_closed(
 
 @pytest.mark.parametrize("how", ["pulled", "frozen"])
 def test_a_camera_lost_while_nobody_asks_is_known_and_looked_for(
-    camera: Camera, feed: Feed, inbox: queue.SimpleQueue[Arrival], how: str
+    camera: Camera, feed: Feed, inbox: queue.Queue[Arrival], how: str
 ) -> None:
     """A station that waits for a trigger shall not promise to be ready without its camera."""
     wait_until(feed.healthy)
     camera.plugged, camera.frozen = how != "pulled", how == "frozen"
     wait_until(lambda: not feed.healthy())
+    wait_until(
+        lambda: feed.trouble == {"pulled": "the cable was pulled", "frozen": "no picture for 0.4 s (stall_s)"}[how]
+    )
     camera.plugged, camera.frozen = True, False
     wait_until(feed.healthy)
     assert inbox.empty()
@@ -122,7 +124,7 @@ def test_a_camera_lost_while_nobody_asks_is_known_and_looked_for(
     assert frame.t_capture_ns >= asked_ns
 
 
-def test_a_camera_that_is_off_at_the_start_is_looked_for(camera: Camera, inbox: queue.SimpleQueue[Arrival]) -> None:
+def test_a_camera_that_is_off_at_the_start_is_looked_for(camera: Camera, inbox: queue.Queue[Arrival]) -> None:
     """Where the line may run without it, it counts as lost until it gives its first picture."""
     camera.plugged = False
     with pytest.raises(SourceError, match="nobody answers"):
@@ -146,3 +148,16 @@ def test_a_wrong_setting_is_an_error_at_the_start_all_the_same() -> None:
 
     with pytest.raises(ConfigError, match="no such pixel format"):
         CameraSource(refuse, "bench", "cam1", replace(QUICK, required=False))
+
+
+def test_a_signal_at_the_end_of_a_time_out_leaves_nobody_waiting() -> None:
+    """A line that is told to stop, or to read its model again, must not stand still for ever."""
+    feeds = Feeds([])
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        for _ in range(200):  # with CPython 3.11's SimpleQueue a few dozen were enough
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            assert feeds.take(0.001) == []
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

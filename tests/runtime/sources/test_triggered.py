@@ -147,7 +147,7 @@ def test_a_late_picture_never_reaches_the_next_part_of_a_line(
     start: Callable[[Bench], SoftwareTriggeredSource],
 ) -> None:
     """A part whose picture comes after the next part was triggered has lost it; the next part waits for its own."""
-    bench, inbox = Bench(), queue.SimpleQueue[Arrival]()
+    bench, inbox = Bench(), queue.Queue[Arrival]()
     feed = Feed(start(bench), "cam1", inbox)
     feed.ask(Demand(1, time.monotonic_ns()))
     wait_until(lambda: bench.triggers == 1)
@@ -260,7 +260,7 @@ def test_hardware_triggers_give_every_picture_in_order() -> None:
 
 def test_what_a_wire_asked_for_before_the_line_ran_is_not_judged() -> None:
     """Pictures of parts that passed while the model was loading are drops; the first one after them is given."""
-    bench, inbox = Bench(), queue.SimpleQueue[Arrival]()
+    bench, inbox = Bench(), queue.Queue[Arrival]()
     source = HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK)
     feed = Feed(source, "cam1", inbox, keeps_every=True)
     for index in range(3):
@@ -276,7 +276,7 @@ def test_what_a_wire_asked_for_before_the_line_ran_is_not_judged() -> None:
 
 def test_the_first_picture_of_a_wire_at_a_triggered_station_is_given() -> None:
     """The PLC triggers the station, then the camera: the first part has its picture however soon it was taken."""
-    bench, inbox = Bench(), queue.SimpleQueue[Arrival]()
+    bench, inbox = Bench(), queue.Queue[Arrival]()
     feed = Feed(HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK), "cam1", inbox, keeps_every=True)
     trigger_ns = time.monotonic_ns()
     bench.put(7, trigger_ns)
@@ -289,7 +289,7 @@ def test_the_first_picture_of_a_wire_at_a_triggered_station_is_given() -> None:
 
 def test_what_a_wire_asked_for_after_a_loss_is_not_judged_before_the_line_runs() -> None:
     """Nor are pictures that a camera, back from a loss, queued before anybody asked: the next one is given."""
-    bench, inbox = Bench(), queue.SimpleQueue[Arrival]()
+    bench, inbox = Bench(), queue.Queue[Arrival]()
     source = HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK)
     bench.away = True
     bench.lose()
@@ -310,7 +310,7 @@ def test_what_a_wire_asked_for_after_a_loss_is_not_judged_before_the_line_runs()
 
 def test_a_loss_that_is_over_is_not_the_answer_to_a_trigger() -> None:
     """A wire's camera was lost and is back while no part came: the next part gets its picture, the first one."""
-    bench, inbox = Bench(), queue.SimpleQueue[Arrival]()
+    bench, inbox = Bench(), queue.Queue[Arrival]()
     source = HardwareTriggeredSource(bench.open, "bench", "cam1", QUICK)
     feed = Feed(source, "cam1", inbox, keeps_every=True)
     bench.lose()
