@@ -76,6 +76,7 @@ class DigitalController:
         self._asked: _Asked | None = None  # waits for its answer
         self._answered = _Asked()
         self._noticed = True  # the station has seen that TRIGGER rose
+        self._taken = False  # and has said BUSY
         self._ack_up_ns: int | None = None  # since when the wire is active
         self._met = self._shown = False  # the station has shown itself; its result stands and is not taken yet
         self._block = StatusBlock(StatusFlag.ONLINE, OfflineReason.NONE)
@@ -87,8 +88,12 @@ class DigitalController:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the station may be offline, where it need not answer and wires do not tell that it will not."""
-        return self._config.healthy_line is None or not self._on(self._config.healthy_line)
+        """Whether the station may owe no answer: it may be offline, or have counted the trigger as missed.
+
+        It does that where nobody could look at its inputs for a while. Then READY falls, but BUSY does not rise.
+        """
+        missed = self._asked is not None and self._noticed and not self._taken
+        return self._config.healthy_line is None or not self._healthy() or missed
 
     def open(self) -> None:
         """Take the lines, every output inactive. Raises `NotToBeHadError`."""
@@ -134,7 +139,7 @@ class DigitalController:
             began_ns = self._clock_ns()
             self._set(config.trigger_line, on=True)
             self._asked = _Asked(control.trigger_id, control.encoder, began_ns, self._clock_ns())
-            self._noticed = False
+            self._noticed = self._taken = False
         if ControlFlag.TRIGGER in falling and config.trigger_line is not None:
             self._set(config.trigger_line, on=False)
 
@@ -184,6 +189,7 @@ class DigitalController:
         noticed = told or config.ready_line in moment.fell or config.busy_line in moment.rose
         if noticed and self._asked_before(moment.at_ns):
             self._noticed = True
+            self._taken = self._taken or config.busy_line in moment.rose
         return not self._free and (self._unfit(moment) or (not told and self._lost_health(moment, asked)))
 
     def _unfit(self, moment: Moment) -> bool:

@@ -146,7 +146,7 @@ FAULTS: dict[str, tuple[Rule, Fault, dict[str, Any]]] = {
     "no answer": (Rule.NO_ANSWER, lambda meant, _: {**meant, "valid": False, "pass": False}, {}),
     "no answer where BUSY alone tells": (
         Rule.NO_ANSWER,
-        lambda meant, _: {**meant, "busy": False},
+        since("busy", lambda ms: ms >= 0, busy=True, healthy=True, ready=False),
         {"wires": without("valid")},
     ),
     "READY beside a HEALTHY that fell": (Rule.CONTRADICTION, when(lambda _, ms: 300 <= ms < 320, healthy=False), {}),
@@ -173,6 +173,15 @@ def test_each_promise_that_wires_can_break_is_told_alone(name: str) -> None:
     rule, fault, settings_ = FAULTS[name]
     bench = Bench(**{"plan": SLOWLY, "fault": fault, **settings_})
     assert bench.play(20) == {rule}
+
+
+@pytest.mark.parametrize("wires", [ALL, without("busy"), without("valid")])
+def test_a_trigger_that_may_have_been_missed_is_given_up_and_not_told(wires: tuple[str, ...]) -> None:
+    """READY falls and BUSY does not rise: a station that could not look in time counts it, and owes no answer."""
+    silent: Levels = {"busy": False, "valid": False, "pass": False}
+    bench = Bench(SLOWLY, fault=lambda meant, _: {**meant, **silent}, wires=wires)
+    assert bench.play(20) == set()
+    assert (bench.taken, bench.player.given_up) == (0, 4)
 
 
 class Played:
