@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kits"))
 
 from whole_line import line_running, start_master, until_listening, write_line_file
 
+from cada_edge.runtime.registers import WORST_SCORE
+
 DEADLINE_MS, POLL_MS, IDLE_POLLS, WARM_UP = 1000.0, 2.0, 2000, 20
 PLC_PRIORITY = 20  # above the line's: a real PLC has a processor of its own
 PASS, LATE, NUMBERS = 1, 64, 65535
@@ -61,10 +63,10 @@ def shake_hands(
 
 
 def recorded(database: Path) -> dict[int, Part]:
-    """By the trigger's number, for a line whose PLC counts triggers from 1."""
-    rows = "SELECT part, name, score, transfer_ms, judged_ms FROM verdicts ORDER BY id"
+    """By the trigger's number, for a line whose PLC counts from 1; without a score the worst, as a PLC sees it."""
+    rows = "SELECT part, name, coalesce(score, ?), transfer_ms, judged_ms FROM verdicts ORDER BY id"
     with sqlite3.connect(database) as records:
-        return {part: Part(*rest) for part, *rest in records.execute(rows)}
+        return {part: Part(*rest) for part, *rest in records.execute(rows, (WORST_SCORE,))}
 
 
 def violations(seen: Seen, names: list[str]) -> dict[str, int]:
