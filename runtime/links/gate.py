@@ -97,7 +97,7 @@ class ReaderGates:
         """The words for who is being answered; for nobody (``None``), those of a reader that never came before."""
         gate = ResultGate() if reading is None else self._gates.setdefault(reading.reader, ResultGate())
         words = gate.admit(shown, now_ns)
-        if reading is not None and reading.result:
+        if reading is not None and reading.tells(shown.seq):
             gate.written(shown)
         return words
 

@@ -74,7 +74,7 @@ class ModbusServer:
         first = address - self._config.base  # of the status block, that is asked for
         if first + count <= 0:  # the control block
             return None
-        with answering(_CONNECTION.get(), result=first <= RESULT < first + count):
+        with answering(_CONNECTION.get(None) or _Unknown(), result=first <= RESULT < first + count):
             words = encode(self._block())
         at = self._config.base - start
         registers[at : at + WORDS] = words
@@ -94,6 +94,10 @@ class _Server(ModbusTcpServer):
 
     def callback_new_connection(self) -> ServerRequestHandler:
         return _Handler(self, self.trace_packet, self.trace_pdu, self.trace_connect)  # type: ignore[no-untyped-call]  # as above
+
+
+class _Unknown:
+    """Whoever asks where pymodbus does not tell: each request is then the first one of its connection."""
 
 
 class _Handler(ServerRequestHandler):

@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from cada_edge.runtime.links.config import OpcUaServerConfig
 from cada_edge.runtime.links.opcua import CONTROL_FIELDS, TAIL_FIELD
 from cada_edge.runtime.links.opcua_sessions import Sessions, Variable
 from cada_edge.runtime.links.opcua_trust import trusting
-from cada_edge.runtime.links.server import OnControl, Reading, ShownBlock, being_answered
+from cada_edge.runtime.links.server import OnControl, Reading, ShownBlock, being_answered, for_nobody
 from cada_edge.runtime.registers import ResultFlag, StatusBlock, StatusFlag, encode, field_names
 
 NAMESPACE = "urn:cada-edge"
@@ -77,7 +78,11 @@ class OpcUaServer:
         """Tell subscribers what changed."""
         self._now = None
         if self._server is not None and self._notifying is None:
-            self._notifying = asyncio.get_running_loop().create_task(self._notify(self._server))
+            # a read may be why something changed: the task must not take later news for that reader's answer
+            self._notifying = for_nobody(partial(self._start_notifying, self._server))
+
+    def _start_notifying(self, server: Server) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(self._notify(server))
 
     async def stop(self) -> None:
         """Hang up and listen no more. Safe to call twice."""

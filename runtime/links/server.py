@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cada_edge.runtime.registers import StatusBlock
 
 ShownBlock = Callable[[], StatusBlock]
 OnControl = Callable[[Sequence[int]], None]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -19,22 +20,31 @@ class Reading:
     """An answer in the making.
 
     Attributes:
-        reader: the connection or session that asked, the same object for as long as it lasts. Another
-            one may belong to another client, of which nobody knows what it has seen.
+        reader: the connection that asked, the same object for as long as it lasts. Another one may
+            belong to another client, or to one that lost its answers: nobody knows what it has seen.
         result: whether the answer tells the result; who reads the heartbeat alone has not seen it.
+        seqs: the numbers of the results that it tells, where it does not tell whichever is the newest.
     """
 
     reader: object
     result: bool
+    seqs: frozenset[int] | None = None
+
+    def tells(self, seq: int) -> bool:
+        """Whether the result of this number, the newest, is in the answer."""
+        return self.result and (self.seqs is None or seq in self.seqs)
 
 
 _READING: ContextVar[Reading | None] = ContextVar("reading", default=None)
 
 
 @contextmanager
-def answering(reader: object, *, result: bool) -> Iterator[None]:
-    """Within, a `ShownBlock` gives the block as `reader` may see it; arguments as of `Reading`."""
-    token = _READING.set(Reading(reader, result))
+def answering(reader: object, *, result: bool, seqs: frozenset[int] | None = None) -> Iterator[None]:
+    """Within, a `ShownBlock` gives the block as `reader` may see it; arguments as of `Reading`.
+
+    A task or a timer made within would go on for the same reader, long after its answer: make it `for_nobody`.
+    """
+    token = _READING.set(Reading(reader, result, seqs))
     try:
         yield
     finally:
@@ -44,6 +54,11 @@ def answering(reader: object, *, result: bool) -> Iterator[None]:
 def being_answered() -> Reading | None:
     """Who gets the block that is asked for; ``None`` for nobody."""
     return _READING.get()
+
+
+def for_nobody(act: Callable[[], _T]) -> _T:
+    """What `act` gives; neither it nor any task or timer that it makes answers anybody."""
+    return Context().run(act)  # a task and a timer keep a copy of the context they were made in
 
 
 class Server(Protocol):

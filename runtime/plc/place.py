@@ -10,7 +10,7 @@ from typing import Literal
 from cada_edge.runtime.control import decode_control
 from cada_edge.runtime.handshake import Action, Tally
 from cada_edge.runtime.links.gate import ReaderGates, Shown
-from cada_edge.runtime.links.server import OnControl, Server, ShownBlock, being_answered
+from cada_edge.runtime.links.server import OnControl, Server, ShownBlock, being_answered, for_nobody
 from cada_edge.runtime.links.supervisor import BLIND_NS, LinkSupervisor
 from cada_edge.runtime.plc.wire import StationSetup
 from cada_edge.runtime.registers import Alarm, OfflineReason, ResultFlag, StatusBlock, decode, encode
@@ -136,7 +136,9 @@ class Place:
         gates = ReaderGates()
 
         def face() -> StatusBlock:
-            self.tick()  # what is shown must not be older than the time at which it is read
+            # what is shown must not be older than the time at which it is read; the timer and the news
+            # that come of it belong to every reader, not to the one who asks
+            for_nobody(self.tick)
             block = self._station.block
             shown = Shown(tuple(encode(block)), block.seq, self._station.pass_until_ns)
             words = gates.admit(shown, being_answered(), time.monotonic_ns())
