@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from cada_edge.errors import BundleError, BundleIntegrityError, DataError, UnsafeFileError
+from cada_edge.files import is_special
 
 MANIFEST, SUMS = "bundle.json", "SHA256SUMS"
 MAX_FILES = 64
@@ -78,7 +79,7 @@ def write(target: Path, content: Mapping[str, bytes]) -> None:
     """
     everything = {**content, SUMS: sums(content)}
     try:
-        if target.exists() and not (target.is_file() or target.is_dir()):  # root would rename over /dev/null
+        if is_special(target):
             raise DataError(f"{target}: cannot write the bundle: it is a device or a pipe; name a file")
         if target.is_dir():
             _write_directory(target.resolve(), everything)

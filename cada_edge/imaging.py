@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cada_edge.errors import ConfigError, DataError
+from cada_edge.files import is_special
 from cada_edge.types import ImageSpec, UInt8Array
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
@@ -155,7 +156,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     Raises `DataError`; nothing half-written stays behind, and a device or pipe is never replaced.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):  # root would rename over /dev/null
+    if is_special(path):
         raise DataError(f"{path}: cannot write the file: it is a device or a pipe; name a file")
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)

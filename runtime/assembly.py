@@ -53,12 +53,11 @@ class Taps:
 
 
 def how(config: LineConfig) -> How:
-    """How the line runs a model: what is judged in one call, unless it says so, are on an engine the pictures of
-    every source, for it takes them in nearly the time of one; on a processor, where each takes its time, those which
-    must all be judged before their part has a result.
+    """How the line runs a model: unless it says so, an engine judges the pictures of every source in one call, for it
+    takes them in nearly the time of one. On a processor each takes its time: together they would gain little, and
+    the first would wait for the last.
     """
-    views = [len(one.sources) for one in config.stations_or_one() if one.mode == "triggered" and config.wired()]
-    usual = len(config.sources) if config.backend in FLAVOURS else max(views, default=1)
+    usual = len(config.sources) if config.backend in FLAVOURS else 1
     return How(config.backend, config.precision, config.threads, config.batch or usual)
 
 

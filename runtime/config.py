@@ -34,7 +34,7 @@ class LineConfig(Strict):
         max_frames: stop after so many.
         sources: taken in turn.
         batch: most frames judged in one call of the model, of whatever station; where absent, an engine takes those
-            of every source, ONNX Runtime and OpenVINO those of one triggered part.
+            of every source, ONNX Runtime and OpenVINO one.
         recipes: bundles that a PLC may select, by number.
         stations: places where parts are judged; one in free run with every source where absent, which on a line that
             a PLC sees must be one.

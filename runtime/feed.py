@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import threading
 import time
@@ -76,6 +77,7 @@ class Feed:
         keeps_every: bool = False,
     ) -> None:
         self.name, self.ended, self.broken = name, False, False
+        self._spare: Frame | None = None
         self.trouble = ""  # why a picture that nobody asked for was none
         self._source, self._inbox, self._latency_ns = source, inbox, latency_ns
         self._keeps_every, self._finds_itself = keeps_every, keeps_every or isinstance(source, Triggered)
@@ -127,12 +129,14 @@ class Feed:
             if self._closed.is_set() or (frame := next(frames, None)) is None:
                 return None
             self.trouble = frame.note if frame.status == "incomplete" else ""
+            self._spare = None if self._demands.empty() else frame  # it may be what is asked for meanwhile
 
     def _deliver(self, frames: Iterator[Frame], demand: Demand) -> bool:
         """Put the first frame that is new enough into the inbox; false when there is none any more."""
         demand, passed_over = self._newest(demand), 0
         self._trigger(demand)
-        for frame in frames:
+        spare, self._spare = self._spare, None
+        for frame in frames if spare is None else itertools.chain((spare,), frames):
             if self._closed.is_set():
                 return False
             newest = self._newest(demand)
@@ -140,6 +144,7 @@ class Feed:
                 demand = newest
                 self._trigger(demand)
             if self._is_new(frame, demand):
+                self.trouble = frame.note if frame.status == "incomplete" else ""
                 shown = replace(frame, part=demand.part, drops=frame.drops + passed_over)
                 self._inbox.put(Arrival(self, shown, demand))
                 return True

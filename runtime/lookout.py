@@ -138,8 +138,10 @@ class Lookout:
         self._watchdog.stopping()
 
     def _health_of(self, feed: _Feed) -> SourceStatus:
-        seen = self._seen[feed.name]
-        return SourceStatus(feed.name, feed.healthy(), error=seen.error or seen.trouble or feed.trouble)
+        seen, healthy = self._seen[feed.name], feed.healthy()
+        if healthy:  # the next loss has a reason of its own
+            seen.trouble = ""
+        return SourceStatus(feed.name, healthy, error=seen.error or seen.trouble or feed.trouble)
 
     def _source(self, feed: _Feed, now_ns: int) -> SourceStatus:
         seen = self._seen[feed.name]

@@ -51,7 +51,7 @@ EXIT_CODES = (
     "Every command leaves with 0: done, checks passed; 1: an error or a failed check; 2: wrong usage, the message "
     "names the option; 3: `predict` found a part that is not ok; 130: interrupted."
 )
-_EMPTY = re.compile(r"(--[a-z-]+=)?")
+_EMPTY = re.compile(r"(--[a-z0-9-]+=)?")
 _WRONG_VALUE = re.compile(r"--[a-z0-9-]+( [\w.]+)?: (got|unknown) ")  # of an option
 
 

@@ -202,14 +202,22 @@ def _belt(job: _Job) -> Path:
         of_product.setdefault(item.path.parent.parent, []).append(item.path)
     if not of_product:
         raise DataError(f"{job.data}: no test images to stream; expected <product>/test/<kind>/*.png")
-    belt = (job.out / "belt").resolve()
-    shutil.rmtree(belt, ignore_errors=True)  # links of a run before; what they lead to stays
-    belt.mkdir()
+    belt = job.out.resolve() / "belt"
+    _clear(belt)
     rounds = zip_longest(*(of_product[folder] for folder in sorted(of_product)))
     for index, path in enumerate(path for one in rounds for path in one if path is not None):
         name = "-".join((f"{index:05}", *path.relative_to(path.parents[3]).parts))
         (belt / name).symlink_to(path.resolve())
     return belt
+
+
+def _clear(belt: Path) -> None:
+    """An empty folder, without the links of a run before. Raises `DataError` where anything else lies there."""
+    if belt.is_symlink() or (belt.exists() and not (belt.is_dir() and all(one.is_symlink() for one in belt.iterdir()))):
+        raise DataError(f"{belt}: is no folder of links that the demo made; move it, or give --out another folder")
+    belt.mkdir(exist_ok=True)
+    for link in belt.iterdir():
+        link.unlink()
 
 
 def _free_port() -> int:

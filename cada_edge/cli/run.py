@@ -29,7 +29,7 @@ def run(
 ) -> None:
     """Run a line: camera in, verdicts out to the PLC.
 
-    Leaves with 0 when the sources ended or on SIGTERM, 1 when something could not be
+    Leaves with 0 when the sources ended or on SIGTERM, 1 when something other than a camera that is off could not be
     opened or a source broke, 130 on Ctrl-C; always in the safe state.
     """
     hush_opencv()

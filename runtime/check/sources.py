@@ -18,6 +18,7 @@ from cada_edge.runtime.check.finding import Finding, State, worst
 from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.feed import Demand, Feeds
 from cada_edge.runtime.sources.config import SourceConfig
+from cada_edge.runtime.sources.open import open_configured
 from cada_edge.runtime.sources.uri import CAMERAS, parse
 from cada_edge.types import Frame, UInt8Array
 
@@ -41,7 +42,7 @@ def _look(config: LineConfig, source: SourceConfig, count: int, timeout_s: float
     until_s = time.monotonic() + timeout_s
     alone = config.model_copy(update={"sources": (source,)})
     with ExitStack() as stack:
-        feeds = open_feeds(alone, stack)
+        feeds = open_feeds(alone, stack, open_configured)
         frames = _frames(feeds, source, count, until_s)
     if not frames:
         return _silent(source, timeout_s)

@@ -60,7 +60,6 @@ class Host:
 
     async def start(self) -> None:
         """Open every server, start every link, and tell the pipeline. Raises `_RefusedLinkError`."""
-        take(self._setup.priority)  # before there is any thread of a link, for they inherit it
         ports: list[int | None] = []
         for number, config in enumerate(self._setup.links):
             place = self._places[config.station or next(iter(self._places))]
@@ -70,6 +69,10 @@ class Host:
                 raise _RefusedLinkError(Refused(number, error.strerror or str(error), error.errno or 0)) from error
             except CadaEdgeError as error:
                 raise _RefusedLinkError(Refused(number, str(error))) from error
+        take(self._setup.priority)  # what came before is work for seconds; the threads of links inherit it
+        for _, _, link in self._known:
+            if link is not None:
+                link.start()
         self._outbox.put(Listening(tuple(ports)))
         for place in self._places.values():
             place.tick()
@@ -116,7 +119,6 @@ class Host:
         name = f"{config.kind}-{number}"
         link = LinkSupervisor(make_link(config), name, on_control, config.poll_ms / 1000, on_blind=on_blind)
         place.add_link(link)
-        link.start()
         self._known.append((config.kind, address_of(config), link))
         return None
 

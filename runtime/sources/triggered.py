@@ -104,7 +104,8 @@ class Keeper:
             self._lose(in_words(error))
         finally:
             if device is not None:
-                device.close()
+                with suppress(Exception):  # a driver that fails at that as well must not end the search
+                    device.close()
         return device is not None
 
     def _overdue(self) -> bool:

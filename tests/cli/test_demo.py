@@ -114,6 +114,25 @@ def test_one_camera_sees_every_product_in_turn(tmp_path: Path) -> None:
     assert (job.data / "gear" / "test" / "dent" / "0.png").is_file()
 
 
+@pytest.mark.parametrize("lies_there", ["link", "file", "folder"])
+def test_what_lies_in_the_belts_place_is_left_alone(tmp_path: Path, lies_there: str) -> None:
+    """A folder of somebody's own, also behind a link, is named and not emptied."""
+    for index, kind in enumerate(("train", "test")):
+        (tmp_path / "parts" / "gear" / kind / "good").mkdir(parents=True)
+        write_png(tmp_path / "parts" / "gear" / kind / "good" / "0.png", np.full((8, 8, 3), index, np.uint8))
+    own, belt = tmp_path / "own", tmp_path / "belt"
+    place = belt if lies_there == "folder" else own
+    place.mkdir()
+    (place / "precious.txt").write_text("mine")
+    if lies_there == "link":
+        belt.symlink_to(own)
+    elif lies_there == "file":
+        belt.write_text("mine")
+    with pytest.raises(DataError, match="another folder"):
+        _line(_Job(Console(quiet=True), tmp_path, tmp_path / "parts"), 5020)
+    assert (place / "precious.txt").read_text() == "mine"
+
+
 def test_a_line_that_will_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process deaf to SIGTERM is gone when the demo leaves."""
     monkeypatch.setattr("cada_edge.cli.demo._STOP_TIMEOUT_S", 0.2)

@@ -55,11 +55,16 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("station", "settings", "state", "words"),
     [
-        # Four views in one call: the line says nothing for 1.2 s, whatever the deadline allows.
-        ({"deadline_ms": 3000}, {}, "fail", ("1200.0 ms a call of 4 pictures", "set batch: 1")),
-        ({"deadline_ms": 3000}, {}, "fail", ("longer than stale_ms (1000): PIPELINE_STALLED", "stale_ms to 2401")),
-        ({"deadline_ms": 3000, "stale_ms": 2000}, {}, "warn", ("near stale_ms (2000)", "set batch: 1")),
-        ({"deadline_ms": 3000, "stale_ms": 2401}, {}, "ok", ("1200.0 ms a call of 4 pictures", "")),
+        # Four views in one call, as asked for: the line says nothing for 1.2 s, whatever the deadline allows.
+        ({"deadline_ms": 3000}, {"batch": 4}, "fail", ("1200.0 ms a call of 4 pictures", "set batch: 1")),
+        (
+            {"deadline_ms": 3000},
+            {"batch": 4},
+            "fail",
+            ("longer than stale_ms (1000): PIPELINE_STALLED", "stale_ms to 2401"),
+        ),
+        ({"deadline_ms": 3000, "stale_ms": 2000}, {"batch": 4}, "warn", ("near stale_ms (2000)", "set batch: 1")),
+        ({"deadline_ms": 3000, "stale_ms": 2401}, {"batch": 4}, "ok", ("1200.0 ms a call of 4 pictures", "")),
         ({"deadline_ms": 3000}, {"batch": 1}, "ok", ("300.0 ms a call", "")),
         ({"deadline_ms": 3000, "stale_ms": 500}, {"batch": 1}, "warn", ("near stale_ms (500)", "set stale_ms to 601")),
         # The views of a part are judged in as many calls as it takes.
@@ -106,7 +111,7 @@ def test_the_call_that_is_measured_is_the_line_s(tmp_path: Path, monkeypatch: py
         return runner
 
     monkeypatch.setattr(models, "load_model", partial(load_model, around=counted))
-    assert found(triggered(tmp_path, station={"deadline_ms": 60_000, "stale_ms": 60_000})).state == "ok"
+    assert found(triggered(tmp_path, batch=4, station={"deadline_ms": 60_000, "stale_ms": 60_000})).state == "ok"
     assert sizes[-3:] == [4, 4, 4]
     assert sizes[:-3] == [4, 4, 1, 1]  # the warm-up
 
@@ -114,7 +119,7 @@ def test_the_call_that_is_measured_is_the_line_s(tmp_path: Path, monkeypatch: py
 def test_a_graph_of_one_picture_says_what_to_set(tmp_path: Path) -> None:
     """Where two cameras see a part, `check` and `run` both name the number that the graph takes."""
     bundle = make_bundle(of_one_picture())
-    path = triggered(tmp_path, cameras=2, bundle=bundle)
+    path = triggered(tmp_path, cameras=2, bundle=bundle, batch=2)
     said = found(path)
     assert (said.state, said.advice) == ("fail", "set `batch: 1` in line.yaml")
     assert "takes 1 picture at a time" in said.found

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import queue
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -161,3 +163,55 @@ def test_a_signal_at_the_end_of_a_time_out_leaves_nobody_waiting() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+class Single(Camera):
+    """A camera that gives one picture whenever the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shots: queue.Queue[Shot] = queue.Queue()
+
+    def put(self) -> None:
+        """A picture arrives now."""
+        self.shots.put(super().grab(0) or pytest.fail("no picture"))
+
+    def grab(self, timeout_s: float) -> Shot | None:
+        """As a device."""
+        with suppress(queue.Empty):
+            return self.shots.get(timeout=timeout_s)
+        return None
+
+
+def grabbers() -> int:
+    """Threads that read a camera."""
+    return sum(thread.name == "cada-edge-grabber" for thread in threading.enumerate())
+
+
+def test_the_picture_by_which_a_camera_comes_back_answers_a_trigger_before_it(
+    inbox: queue.Queue[Arrival],
+) -> None:
+    """A part was triggered while the lost camera was looked for: its first picture is the part's."""
+    camera = Single()
+    camera.put()
+    feed = Feed(CameraSource(camera.open, "bench", "cam1", replace(QUICK, first_s=10.0)), "cam1", inbox)
+    wait_until(lambda: camera.opened == 2 and grabbers() == 1)  # it stood still, and is being read anew
+    asked_ns = time.monotonic_ns()
+    feed.ask(Demand(1, asked_ns))
+    camera.put()
+    frame = inbox.get(timeout=10).frame
+    feed.close()
+    assert frame is not None
+    assert (frame.status, frame.part) == ("ok", 1)
+
+
+def test_the_reason_of_a_loss_is_forgotten_with_it(camera: Camera, feed: Feed, inbox: queue.Queue[Arrival]) -> None:
+    """Another loss has another reason."""
+    wait_until(feed.healthy)
+    camera.plugged = False
+    wait_until(lambda: feed.trouble == "the cable was pulled")
+    camera.plugged = True
+    wait_until(feed.healthy)
+    feed.ask(Demand(1, time.monotonic_ns()))
+    inbox.get(timeout=10)
+    assert not feed.trouble

@@ -222,17 +222,17 @@ def test_what_waits_of_several_sources_is_judged_in_one_call() -> None:
     ("settings", "batch"),
     [
         ({}, 1),
-        ({"stations": [{"id": "a", "mode": "triggered"}]}, 3),
-        ({"stations": [{"id": "a", "mode": "triggered", "sources": ["cam0", "cam1"]}, REST]}, 2),
+        ({"stations": [{"id": "a", "mode": "triggered"}]}, 1),
+        ({"batch": 2, "stations": [{"id": "a", "mode": "triggered", "sources": ["cam0", "cam1"]}, REST]}, 2),
         ({"stations": [{"id": one, "sources": [one]} for one in ("cam0", "cam1", "x")]}, 1),
-        ({"backend": "openvino", "stations": [{"id": "a", "mode": "triggered"}]}, 3),
+        ({"backend": "openvino", "stations": [{"id": "a", "mode": "triggered"}]}, 1),
         ({"backend": "tensorrt"}, 3),
         ({"batch": 8}, 8),
         ({"backend": "tensorrt", "batch": 2}, 2),
     ],
 )
 def test_how_many_are_judged_in_one_call(tmp_path: Path, settings: dict[str, Any], batch: int) -> None:
-    """On a processor the views of one triggered part, on an engine every source; what the line says, anywhere."""
+    """On a processor one, on an engine those of every source; what the line says, anywhere."""
     sources = [{"uri": "folder:images", "id": one} for one in ("cam0", "cam1", "x")]
     links = [{"kind": "modbus-server", "port": 0, "station": one["id"]} for one in settings.get("stations", [])]
     path = write_line(tmp_path, **{"sources": sources, "links": links, **settings})
