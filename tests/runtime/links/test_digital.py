@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from gpio_sim_kit import Chip as SimulatedChip
+from gpio_sim_kit import simulated_chip
 from link_kit import pattern
 from runtime_kit import wait_until
 
@@ -169,35 +169,24 @@ def test_a_chip_that_fails_is_an_error() -> None:
 
 
 @pytest.fixture
-def simulated() -> Iterator[tuple[Path, Path]]:
-    """The kernel's simulated chip of 8 lines: its device, and the folder of its wires."""
-    simulator = Path("/sys/kernel/config/gpio-sim")
-    if not simulator.is_dir() or not os.access(simulator, os.W_OK):
-        pytest.skip("this kernel has no gpio-sim, or we may not use it")
-    chip, bank = simulator / "cada-edge", simulator / "cada-edge" / "bank0"
-    bank.mkdir(parents=True)
-    (bank / "num_lines").write_text("8")
-    (chip / "live").write_text("1")
-    name = (bank / "chip_name").read_text().strip()
-    yield Path("/dev") / name, Path("/sys/devices/platform") / (chip / "dev_name").read_text().strip() / name
-    (chip / "live").write_text("0")
-    bank.rmdir()
-    chip.rmdir()
+def simulated() -> Iterator[SimulatedChip]:
+    """The kernel's simulated chip of 8 lines."""
+    with simulated_chip("cada-edge") as chip:
+        yield chip
 
 
-def test_a_simulated_chip_shows_what_is_set(simulated: tuple[Path, Path]) -> None:
+def test_a_simulated_chip_shows_what_is_set(simulated: SimulatedChip) -> None:
     """On a chip of the kernel a pass is a level, an edge is a trigger, and closing lets both go."""
-    device, wires = simulated
     link = DigitalLink(
-        DigitalConfig(kind="digital", chip=str(device), pass_line=PASS, trigger_line=TRIGGER, mode="level")
+        DigitalConfig(kind="digital", chip=str(simulated.device), pass_line=PASS, trigger_line=TRIGGER, mode="level")
     )
     link.open()
     link.write_status(pattern(1))
-    assert (wires / f"sim_gpio{PASS}" / "value").read_text().strip() == "1"
-    (wires / f"sim_gpio{TRIGGER}" / "pull").write_text("pull-up")
+    assert simulated.level(PASS)
+    simulated.pull(TRIGGER, up=True)
     wait_until(lambda: ControlFlag.TRIGGER in decode_control(link.read_control() or ()).flags)
     link.close()
-    assert (wires / f"sim_gpio{PASS}" / "value").read_text().strip() == "0"
+    assert not simulated.level(PASS)
 
 
 @pytest.mark.parametrize("chip", ["/dev/gpiochip-none", "/dev/null"])
