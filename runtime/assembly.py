@@ -132,7 +132,8 @@ def open_stations(
     setups = tuple(StationSetup(one.id, one.options(config.deadline_ms), sources=one.sources) for one in named)
     modbus = config.sinks.modbus
     linger_ms = config.linger_ms if modbus is None else modbus.linger_ms
-    setup = Setup(setups, config.all_links(), linger_ms, config.plc_priority)
+    records = config.sinks.records.sqlite if config.sinks.records is not None else None
+    setup = Setup(setups, config.all_links(), linger_ms, config.plc_priority, str(records) if records else "")
     stations = Stations(setup, on_demand, on_problem)
     stack.callback(stations.close)
     return stations

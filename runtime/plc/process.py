@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
 import socket
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from cada_edge.errors import CadaEdgeError
-from cada_edge.runtime.handshake import Life
+from cada_edge.runtime.handshake import Life, Published
 from cada_edge.runtime.links.assembly import address_of, make_link, make_server
 from cada_edge.runtime.links.config import AnyLink, ModbusServerConfig, OpcUaServerConfig
 from cada_edge.runtime.links.server import Server
@@ -90,10 +92,14 @@ class Host:
         elif isinstance(message, CommandEnded):
             place.do(lambda station, now_ns: station.command_ended(message.recipe, message.done, now_ns))
 
-    async def stop(self) -> None:
-        """Show the safe state for `linger_ms`, then let go of everything."""
+    def halt(self) -> None:
+        """Answer the parts under way, and show the safe state from now on."""
         for place in self._places.values():
             place.do(lambda station, now_ns: station.stop(now_ns))
+
+    async def stop(self) -> None:
+        """Show the safe state for `linger_ms`, then let go of everything."""
+        self.halt()
         closing = [asyncio.to_thread(link.close) for _, _, link in self._known if link is not None]
         await asyncio.gather(asyncio.sleep(self._setup.linger_ms / 1000), *closing)
         for place in self._places.values():
@@ -167,8 +173,22 @@ async def serve(pipe: socket.socket) -> int:
     loop.add_reader(pipe, _drain, pipe, host, ended)
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     await ended.wait()
-    await host.stop()
+    host.halt()
+    if setup.records and outbox.abandoned():
+        await asyncio.gather(host.stop(), asyncio.to_thread(_leave, Path(setup.records), tuple(outbox.shown)))
+    else:
+        await host.stop()
     return 0
+
+
+def _leave(database: Path, shown: Sequence[tuple[str, Published]]) -> None:
+    """Keep the last results for the records: who should have written them was killed."""
+    from cada_edge.runtime.records.leftover import leave, left_by  # noqa: PLC0415  # nobody else here needs these
+    from cada_edge.runtime.records.rows import result_row  # noqa: PLC0415
+    from cada_edge.runtime.stations import record  # noqa: PLC0415
+
+    with contextlib.suppress(OSError):  # there is nobody left to tell
+        leave(left_by(database), [result_row(record(station, published)) for station, published in shown])
 
 
 def _drain(pipe: socket.socket, host: Host, ended: asyncio.Event) -> None:

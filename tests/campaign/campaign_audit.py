@@ -30,11 +30,6 @@ class Lost:
     when_ns: int
     fault: str = ""
 
-    @property
-    def excused(self) -> bool:
-        """A process was killed between showing the result and writing it down: nothing can be promised of that."""
-        return "killed" in self.fault
-
 
 def lost_records(records: Path, notes: Notes) -> list[Lost]:
     """Results that the PLC took, with the very same bits, less those in the database."""

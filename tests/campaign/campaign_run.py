@@ -167,7 +167,7 @@ def broken_promises(outcome: Outcome, scale: float = 1.0) -> list[str]:
             found.append(f"{one.fault}: seen after {one.detected_s} s")
         if not one.seen and one.silent_s > SEEN_WITHIN_S * scale:
             found.append(f"{one.fault}: the PLC was neither served nor warned for {one.silent_s:.2f} s")
-    return found + [f"{one.fault}: no record of trigger {one.trigger_id}" for one in outcome.lost if not one.excused]
+    return found + [f"{one.fault}: no record of trigger {one.trigger_id}" for one in outcome.lost]
 
 
 def chosen(count: int, seed: int) -> list[Fault]:
