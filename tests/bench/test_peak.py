@@ -18,14 +18,14 @@ from cada_edge.bundle import Bundle, Manifest
 from cada_edge.models import UnifiedModel
 from cada_edge.models.store import components, model_files
 
-ROOT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(os.environ.get("CADA_EDGE_CHECKOUT") or Path(__file__).resolve().parents[2])
 ROUNDS = 8
 
 
 def peak(*arguments: str | Path, cores: set[int]) -> subprocess.CompletedProcess[str]:
     """The benchmark as its docstring says, on some cores."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = [sys.executable, str(ROOT / "benchmarks" / "peak.py"), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests")])}
+    command = [sys.executable, str(CHECKOUT / "benchmarks" / "peak.py"), *map(str, arguments)]
     pinned = f"import os, sys; os.sched_setaffinity(0, {cores}); os.execv(sys.argv[1], sys.argv[1:])"
     command = [sys.executable, "-c", pinned, *command]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

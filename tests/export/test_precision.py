@@ -173,7 +173,7 @@ def test_the_command_adds_and_reports(seen_line: Bundle, tiny_line: Dataset, tmp
     ("arguments", "words"),
     [
         (("--precision", "fp16"), "needs good images"),
-        (("--precision", "fp8"), "got fp8, expected fp16, int8"),
+        (("--precision", "fp8"), "got 'fp8', expected fp16, int8"),
         (("--calibration-images", "3"), "got 3, expected an integer >= 16"),
     ],
 )

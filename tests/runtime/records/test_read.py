@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import time
@@ -18,6 +19,7 @@ from cada_edge.runtime.records.parquet import export_parquet
 from cada_edge.runtime.records.read import Filter, RecordFile
 from cada_edge.runtime.sinks.records import RecordSink
 
+CHECKOUT = Path(os.environ.get("CADA_EDGE_CHECKOUT") or Path(__file__).resolve().parents[3])
 SHA = "c" * 64
 
 
@@ -171,7 +173,7 @@ def test_rejects_name_the_trigger_of_their_part(triggered: Path) -> None:
 
 def test_the_query_in_the_documentation_leads_from_a_trigger_to_its_pictures(triggered: Path) -> None:
     """As it stands there: the PLC's number in, what it was shown and a picture per camera out."""
-    text = (Path(__file__).parents[3] / "docs" / "records.md").read_text(encoding="utf-8")
+    text = (CHECKOUT / "docs" / "records.md").read_text(encoding="utf-8")
     (query,) = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
     with closing(sqlite3.connect(triggered)) as connection:
         rows = connection.execute(query, {"trigger_id": 711}).fetchall()
