@@ -225,7 +225,7 @@ def test_a_connection_lost_in_the_middle_of_a_part_breaks_no_promise(make: Calla
         pytest.param(digital("level", "gpiod"), 20, "no-ack", id="level-no-ack"),
         pytest.param(digital("level", "gpiod", "ack"), 50, "hold", id="level-without-ack"),
         pytest.param(digital("pulse", "gpiod", "valid", "ack"), 50, "hold", id="pulse-without-valid"),
-        pytest.param(digital("pulse", "jetson", pulse_ms=500), 50, "hold", id="pulse-header"),
+        pytest.param(digital("pulse", "jetson", pulse_ms=10_000), 50, "hold", id="pulse-header"),
     ],
 )
 def test_a_good_station_breaks_no_promise_on_any_wiring(
