@@ -235,6 +235,8 @@ def installed(folder: Path) -> Iterator[str]:
         "gpiod/__init__.py": "from gpio_kit import EdgeEvent, LineSettings, request_lines\n",
         "gpiod/line.py": "from gpio_kit import Bias, Direction, Edge, Value\n",
         "Jetson/__init__.py": "from gpio_kit import GPIO\n",
+        # A program of the product puts the folder it is installed in first, where the real modules may be.
+        "sitecustomize.py": f"import sys\nsys.path.insert(0, {str(modules)!r})\n",
     }.items():
         (modules / name).parent.mkdir(parents=True, exist_ok=True)
         (modules / name).write_text(source)
