@@ -18,6 +18,7 @@ from cada_edge.runtime.config import LineConfig
 from cada_edge.runtime.drift import DriftMonitor, Reference
 from cada_edge.runtime.feed import Feeds
 from cada_edge.runtime.judge import Judge
+from cada_edge.runtime.leftover import journal_of
 from cada_edge.runtime.lookout import Lookout
 from cada_edge.runtime.model import Model
 from cada_edge.runtime.page.publisher import PagePublisher
@@ -132,8 +133,8 @@ def open_stations(
     setups = tuple(StationSetup(one.id, one.options(config.deadline_ms), sources=one.sources) for one in named)
     modbus = config.sinks.modbus
     linger_ms = config.linger_ms if modbus is None else modbus.linger_ms
-    records = config.sinks.records.sqlite if config.sinks.records is not None else None
-    setup = Setup(setups, config.all_links(), linger_ms, config.plc_priority, str(records) if records else "")
+    journal = "" if (records := config.recorded_in()) is None else str(journal_of(records))
+    setup = Setup(setups, config.all_links(), linger_ms, config.plc_priority, journal)
     stations = Stations(setup, on_demand, on_problem)
     stack.callback(stations.close)
     return stations

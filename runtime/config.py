@@ -82,6 +82,10 @@ class LineConfig(Strict):
         """Whether any PLC sees the line."""
         return bool(self.links) or self.sinks.modbus is not None
 
+    def recorded_in(self) -> Path | None:
+        """The database of results; ``None`` without one."""
+        return self.sinks.records.sqlite if self.sinks.records is not None else None
+
     def stations_or_one(self) -> tuple[StationConfig, ...]:
         """The stations, each with its sources; where none is named, one with every source."""
         every = tuple(source.id for source in self.sources)

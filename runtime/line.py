@@ -24,6 +24,7 @@ from cada_edge.runtime.feed import Arrival, Feed, Feeds
 from cada_edge.runtime.handshake import Execute, Life, Published, Quiet
 from cada_edge.runtime.health import LineSummary, Problems, Tally
 from cada_edge.runtime.judge import Judgement
+from cada_edge.runtime.leftover import take_in
 from cada_edge.runtime.log import ChangeLog, ProblemLog, log_reload
 from cada_edge.runtime.lookout import Lookout
 from cada_edge.runtime.model import Model, Reloaded, Reloader, Wanted, no_reload
@@ -290,6 +291,10 @@ def open_line(
     model = load_model(config, config.bundle, bundle, taps.runner)
     opened.callback(model.close)
     lookout = open_lookout(config, bundle, problems.note, opened, on_change)
+    if config.wired() and (records := config.recorded_in()) is not None:
+        settle = partial(take_in, records, bundle.sha256, partial(problems.note, "records"))
+        settle()  # what a line left that was killed
+        opened.callback(settle)  # as a rule nothing: everything was written
     with ExitStack() as until_line:
         feeds = open_feeds(config, until_line, taps.source)
         stations = open_stations(config, feeds.ask, partial(problems.note, "PLC"), until_line)

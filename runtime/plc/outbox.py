@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 from collections import deque
 
 from cada_edge.runtime.handshake import Published
+from cada_edge.runtime.plc.journal import Journal
 from cada_edge.runtime.plc.wire import Message, pack
 
-_SHOWN = 256  # results that a killed pipeline may not have written: of seconds
 _KEPT = 100_000  # results of hours; a pipeline that hangs longer has long been restarted
 
 
@@ -21,19 +20,20 @@ class Outbox:
         pipe: a non-blocking SEQPACKET socket.
 
     Attributes:
-        shown: the newest results with their stations, whether or not the pipeline has read them.
+        journal: is given every result as well, for a pipeline that is killed before it writes it.
     """
 
     def __init__(self, pipe: socket.socket) -> None:
         self._pipe, self._loop = pipe, asyncio.get_running_loop()
-        self.shown: deque[tuple[str, Published]] = deque(maxlen=_SHOWN)
+        self.journal: Journal | None = None
         self._waiting: deque[bytes] = deque(maxlen=_KEPT)
 
     def put(self, message: Message, station: str = "") -> None:
         """Send now, or as soon as the pipeline reads again."""
-        if isinstance(message, Published):
-            self.shown.append((station, message))
-        self._waiting.append(pack(message, station))
+        packet = pack(message, station)
+        if self.journal is not None and isinstance(message, Published):
+            self.journal.put(packet)
+        self._waiting.append(packet)
         if len(self._waiting) == 1:
             self._flush()
 
@@ -41,12 +41,6 @@ class Outbox:
         """Send now or never: what has a newer one soon."""
         if not self._waiting:
             self.put(message, station)
-
-    def abandoned(self) -> bool:
-        """Whether the pipeline is gone, not merely done."""
-        poll = select.poll()
-        poll.register(self._pipe, 0)
-        return any(event & select.POLLHUP for _, event in poll.poll(0))
 
     def _flush(self) -> None:
         try:

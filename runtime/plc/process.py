@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import logging
 import signal
@@ -20,12 +19,13 @@ from functools import partial
 from pathlib import Path
 
 from cada_edge.errors import CadaEdgeError
-from cada_edge.runtime.handshake import Life, Published
+from cada_edge.runtime.handshake import Life
 from cada_edge.runtime.links.assembly import address_of, make_link, make_server
 from cada_edge.runtime.links.config import AnyLink, ModbusServerConfig, OpcUaServerConfig
 from cada_edge.runtime.links.server import Server
 from cada_edge.runtime.links.supervisor import LinkState, LinkSupervisor
 from cada_edge.runtime.outcome import Outcome
+from cada_edge.runtime.plc.journal import Journal
 from cada_edge.runtime.plc.outbox import Outbox
 from cada_edge.runtime.plc.place import Place
 from cada_edge.runtime.plc.urgency import take
@@ -71,7 +71,9 @@ class Host:
                 raise _RefusedLinkError(Refused(number, error.strerror or str(error), error.errno or 0)) from error
             except CadaEdgeError as error:
                 raise _RefusedLinkError(Refused(number, str(error))) from error
-        take(self._setup.priority)  # what came before is work for seconds; the threads of links inherit it
+        take(self._setup.priority)  # what came before is work for seconds; the threads that follow inherit it
+        if self._setup.journal:
+            self._outbox.journal = Journal(Path(self._setup.journal))
         for _, _, link in self._known:
             if link is not None:
                 link.start()
@@ -92,20 +94,18 @@ class Host:
         elif isinstance(message, CommandEnded):
             place.do(lambda station, now_ns: station.command_ended(message.recipe, message.done, now_ns))
 
-    def halt(self) -> None:
-        """Answer the parts under way, and show the safe state from now on."""
-        for place in self._places.values():
-            place.do(lambda station, now_ns: station.stop(now_ns))
-
     async def stop(self) -> None:
         """Show the safe state for `linger_ms`, then let go of everything."""
-        self.halt()
+        for place in self._places.values():
+            place.do(lambda station, now_ns: station.stop(now_ns))
         closing = [asyncio.to_thread(link.close) for _, _, link in self._known if link is not None]
         await asyncio.gather(asyncio.sleep(self._setup.linger_ms / 1000), *closing)
         for place in self._places.values():
             place.close()
         for server in self._servers:
             await server.stop()
+        if self._outbox.journal is not None:
+            self._outbox.journal.close()
 
     async def _open(self, config: AnyLink, place: Place, number: int) -> int | None:
         if isinstance(config, ModbusServerConfig | OpcUaServerConfig):
@@ -173,22 +173,8 @@ async def serve(pipe: socket.socket) -> int:
     loop.add_reader(pipe, _drain, pipe, host, ended)
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     await ended.wait()
-    host.halt()
-    if setup.records and outbox.abandoned():
-        await asyncio.gather(host.stop(), asyncio.to_thread(_leave, Path(setup.records), tuple(outbox.shown)))
-    else:
-        await host.stop()
+    await host.stop()
     return 0
-
-
-def _leave(database: Path, shown: Sequence[tuple[str, Published]]) -> None:
-    """Keep the last results for the records: who should have written them was killed."""
-    from cada_edge.runtime.records.leftover import leave, left_by  # noqa: PLC0415  # nobody else here needs these
-    from cada_edge.runtime.records.rows import result_row  # noqa: PLC0415
-    from cada_edge.runtime.stations import record  # noqa: PLC0415
-
-    with contextlib.suppress(OSError):  # there is nobody left to tell
-        leave(left_by(database), [result_row(record(station, published)) for station, published in shown])
 
 
 def _drain(pipe: socket.socket, host: Host, ended: asyncio.Event) -> None:

@@ -36,14 +36,14 @@ class StationSetup:
 @dataclass(frozen=True)
 class Setup:
     """The first message: what to host, how long the safe state is shown at the end, how urgent all of it is, and the
-    records for which results are left where the pipeline dies; empty for none.
+    file in which the newest results are kept; none where empty.
     """
 
     stations: tuple[StationSetup, ...]
     links: tuple[LinkConfig, ...]
     linger_ms: int = 300
     priority: int = 0
-    records: str = ""
+    journal: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from cada_edge.runtime.drift import DriftReport
 from cada_edge.runtime.records.clock import WallClock
 from cada_edge.runtime.records.database import insert
 from cada_edge.runtime.records.ledger import MEMORY_ROWS, Ledger, Tell, plain
-from cada_edge.runtime.records.leftover import take_in
 from cada_edge.runtime.records.rows import (
     LAYOUT,
     RUN_COLUMNS,
@@ -83,7 +82,6 @@ class RecordSink:
         self._run = run_row(bundle_sha256, __version__)
         self._since_trim = 0
         self._ledger: Ledger[_Entry] = Ledger(path, LAYOUT, _write, tell, memory_rows)
-        take_in(path, self._ledger, self._run, tell)
 
     @property
     def waiting(self) -> int:

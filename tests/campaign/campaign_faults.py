@@ -115,6 +115,18 @@ def _line_away(number: signal.Signals) -> Cause:
     return cause
 
 
+def _all_killed(rig: Rig, _plc: Plc) -> Iterator[None]:
+    """The line with its processes, as systemd kills a unit whose main process has died, and started again."""
+    rig.guard.paused = True
+    pids = [rig.line.pid, rig.line.child(_PLC), rig.line.child(_PAGE)]
+    for pid in filter(None, pids):
+        os.kill(pid, signal.SIGKILL)
+    yield
+    rig.line.kill()
+    rig.line.start(wait=False)
+    rig.guard.paused = False
+
+
 def _everything_stopped(rig: Rig, _plc: Plc) -> Iterator[None]:
     return _stop(rig.line.pid, rig.line.child(_PLC), rig.line.child(_PAGE))
 
@@ -296,6 +308,7 @@ FAULTS = (
     Fault("PLC process killed", lambda rig, _: _kill(rig.line.child(_PLC)), 0.0),
     Fault("pipeline frozen", lambda rig, _: _stop(rig.line.pid)),
     Fault("pipeline killed, restarted", _line_away(signal.SIGKILL)),
+    Fault("every process of the line killed, restarted", _all_killed),
     Fault("pipeline told to end, restarted", _line_away(signal.SIGTERM)),
     Fault("everything frozen (Ctrl-Z)", _everything_stopped),
     Fault("runner hangs", _runner(HANGS)),
